@@ -1,0 +1,26 @@
+"""`pip install .` needs NumPy alone; what the commands and the tests need on top are extras."""
+
+from setuptools import find_packages, setup
+
+train = ["rich", "matplotlib", "safetensors", "pooch"]  # what gpt/ and data/ import
+lint = ["ruff", "mypy"]
+test = train + ["pytest", "pytest-xdist", "hypothesis", "torch==2.13.0"]  # torch is the judge
+
+setup(
+    name="tinytensor",
+    version="0.1.0",
+    description="A deep-learning engine to read, and a GPT trained with it",
+    python_requires=">=3.11",
+    packages=find_packages(
+        include=["tinytensor*", "gpt*", "data", "data.*", "benchmarks", "benchmarks.*"]
+    ),
+    package_data={"gpt": ["presets/*.toml"], "tinytensor": ["kernels/cuda/*.cu"]},
+    install_requires=["numpy>=2.0"],
+    extras_require={
+        "train": train,
+        "test": test,
+        "lint": lint,
+        "cuda12": ["cupy-cuda12x[ctk]", "ml_dtypes"],
+        "cuda13": ["cupy-cuda13x[ctk]", "ml_dtypes"],
+    },
+)
