@@ -1,0 +1,65 @@
+"""A user's mistakes, and how a command answers them: one clear sentence each, exit code 2."""
+
+import functools
+import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+
+# Mistakes that other packages name; looked up where loaded, so that this module needs none of them.
+MISTAKES = {"data.errors": ["DataError"], "tinytensor.errors": ["DeviceError", "CheckpointError"]}
+
+
+class UserError(Exception):
+    """Something the user can fix. The message says what is wrong and what to do."""
+
+
+class ConfigError(UserError, ValueError):
+    """One or more settings that cannot be used, all reported together."""
+
+    def __init__(self, problems: Iterable[str]):
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or the whole list when nothing is close."""
+    names = sorted(names)
+    close = get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(names)}"
+
+
+def is_mistake(error: Exception) -> bool:
+    """Whether the user can fix it: if not, it is a bug and deserves its traceback."""
+    loaded = [(sys.modules.get(module), names) for module, names in MISTAKES.items()]
+    known = [getattr(module, name) for module, names in loaded if module for name in names]
+    return isinstance(error, (UserError, *known))
+
+
+def command(main: Callable[[], int | None]) -> Callable[[], int]:
+    """Wrap a command's main: the user's mistakes become clear sentences and exit code 2."""
+
+    @functools.wraps(main)
+    def run() -> int:
+        try:
+            return main() or 0
+        except KeyboardInterrupt:
+            say("interrupted")
+            return 130
+        except ModuleNotFoundError as error:
+            package = (error.name or "").split(".")[0]
+            if package in {"", "tinytensor", "gpt", "data"}:
+                raise  # ours: a bug, not something to install
+            say(f"{package} is not installed: run pip install -e '.[train]', or make train")
+            return 2
+        except Exception as error:
+            if not is_mistake(error):
+                raise
+            for line in str(error).splitlines():
+                say(line)
+            return 2
+
+    return run
+
+
+def say(line: str) -> None:
+    print(f"error: {line}", file=sys.stderr)
