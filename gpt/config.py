@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt.errors import ConfigError, nearest
-from gpt.options import Group, Parser, build, flag_of, groups, option, own_settings, settings, typed
+from .errors import ConfigError, nearest
+from .options import Group, Parser, build, flag_of, groups, option, own_settings, settings, typed
 
 PRESETS = Path(__file__).parent / "presets"
+
 
 @dataclass(frozen=True)
 class GPTConfig(Group):
@@ -60,10 +61,14 @@ class GPTConfig(Group):
 class DataConfig(Group):
     """Data: what is read, and how it is cut."""
 
-    data: str = option("tales", "a corpus by name (tales, oz, shakespeare) or a text file")
+    data: str = option("tales", "a corpus (tales, oz, dorothy, shakespeare) or a text file's path")
     val_fraction: float = option(
         0.1, "share of the text, from its end, that is never trained on", above=0.0, below=1.0
     )
+    n_chars: int = option(
+        0, "only so many characters, or so many tales; 0 takes all there is", at_least=0
+    )
+    data_dir: str = option("", "where downloads are kept; empty is the user's cache folder")
     batch_size: int = option(12, "sequences of block_size tokens per batch", at_least=1)
 
 
@@ -192,36 +197,54 @@ def read_preset(name: str) -> dict[str, Any]:
 
 
 def read_toml(path: Path, problems: list[str]) -> dict[str, Any]:
-    """Settings in a TOML file, flat; what cannot be used is added to `problems`.
-
-    Settings stand in their group's table (`[optim]`), or at the top: their names are unique.
-    """
+    """Settings in a TOML file, flat; what cannot be used is added to `problems`."""
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
+        return flat(tomllib.loads(path.read_text("utf-8")), str(path), problems)
     except OSError as error:
         problems.append(f"--config {path}: {error.strerror}")
-        return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"--config {path}: not TOML: {error}")
-        return {}
+    return {}
+
+
+def flat(tables: Mapping[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
+    """Settings by name, from their groups' tables (`[optim]`) or the top: names are unique."""
     known = settings(Config)
     values: dict[str, Any] = {}
 
-    def take(name: str, value: Any, allowed: Mapping[str, Any], where: str) -> None:
+    def take(name: str, value: Any, allowed: Mapping[str, Any], table: str) -> None:
         if name in allowed:
             values[name] = typed(value, known[name])
         else:
-            problems.append(f"{path}: unknown setting {where}{name}{nearest(name, allowed)}")
+            problems.append(f"{where}: unknown setting {table}{name}{nearest(name, allowed)}")
 
     for name, value in tables.items():
         if name in groups(Config) and isinstance(value, dict):
             for inner, setting in value.items():
                 take(inner, setting, own_settings(groups(Config)[name]), f"{name}.")
         elif isinstance(value, dict):
-            problems.append(f"{path}: unknown table [{name}]{nearest(name, groups(Config))}")
+            problems.append(f"{where}: unknown table [{name}]{nearest(name, groups(Config))}")
         else:
             take(name, value, known, "")
     return values
+
+
+def from_dict(tables: Mapping[str, Any], where: str) -> Config:
+    """The configuration that `dataclasses.asdict` made a dict of; ConfigError names `where`."""
+    problems: list[str] = []
+    values = flat(tables, where, problems)
+    if problems:
+        raise ConfigError(problems)
+    return build(Config, values, {name: f"{where}: {name} = {{}}" for name in values})
+
+
+def summary(config: Config) -> str:
+    """All settings, a paragraph per group: what a person reads before a run."""
+    lines = [f"preset  {config.preset}, model {config.model}"]
+    for name, group in groups(Config).items():
+        values = {key: getattr(getattr(config, name), key) for key in own_settings(group)}
+        lines.append(f"{name:<8}" + ", ".join(f"{k} {v}" for k, v in values.items() if v != ""))
+    return "\n".join(lines)
 
 
 def to_toml(config: Config) -> str:

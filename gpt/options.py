@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from gpt.errors import ConfigError, nearest
+from .errors import ConfigError, nearest
 
 T = TypeVar("T")
 Problem = tuple[str, Any, str]  # field name, its value, what is wrong with it
@@ -145,7 +145,9 @@ class Parser(argparse.ArgumentParser):
                     self._add_option(group, f, (shown or {}).get(name, f.default))
 
     def _add_option(self, group: Any, f: dataclasses.Field, default: Any) -> None:
-        text = f.metadata["why"] if default == "" else f"{f.metadata['why']} (default: {default})"
+        text = f.metadata["why"]
+        if default != "":
+            text += f" (default: {default if str(default).isprintable() else repr(default)})"
         kinds: dict[Any, str] = {int: "INT", float: "FLOAT"}
         metavar = "|".join(f.metadata.get("choices", ())) or kinds.get(f.type, "TEXT")
         kind: dict[str, Any] = {"metavar": metavar}

@@ -1,0 +1,61 @@
+"""What a person sees while a model trains: a bar where there is a terminal, else a line of log."""
+
+import sys
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+EVERY = 10  # seconds between lines where there is no bar
+
+
+class Progress:
+    """`with Progress(steps) as progress: progress.update(step, loss=..., lr=...)`."""
+
+    def __init__(self, total: int, done: int = 0):
+        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.total, self.next_line = total, monotonic() + EVERY
+        self.bar = Bar(
+            TextColumn("step {task.completed}/{task.total}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TextColumn("{task.description}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            expand=True,
+        )
+        self.task = self.bar.add_task("", total=total, completed=done)
+
+    def __enter__(self) -> "Progress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.bar.stop()
+
+    def step(self, step: int) -> None:
+        self.bar.update(self.task, completed=step)
+
+    def update(self, step: int, loss: float, lr: float, grad_norm: float, speed: float) -> None:
+        """Show numbers that were read; `speed` is in tokens per second."""
+        text = f"loss {loss:.4f}  lr {lr:.2e}  norm {grad_norm:.2f}  {quantity(speed)} tok/s"
+        self.bar.update(self.task, completed=step, description=text)
+        if self.bar.disable and monotonic() >= self.next_line:
+            self.next_line = monotonic() + EVERY
+            self.print(f"step {step}/{self.total}  {text}")
+
+    def print(self, text: str = "") -> None:
+        """A line that stays, above the bar."""
+        self.console.print(text, markup=False)
+
+
+def quantity(number: float) -> str:
+    """A number to glance at: 812, 45.2k, 1.24M, 8.01G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
