@@ -1,0 +1,34 @@
+"""tinytensor: tensors that remember how they were made. PyTorch's names; NumPy and CuPy below."""
+
+from . import autograd, backend, errors, namespace
+from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .backend import Device as device
+from .creation import (
+    arange, as_tensor, bernoulli, empty, empty_like, eye, from_numpy, full, full_like, linspace,
+    multinomial, normal, ones, ones_like, rand, rand_like, randint, randint_like, randn, randn_like,
+    randperm, tensor, zeros, zeros_like,
+)  # fmt: skip
+from .dtypes import (
+    bool, double, float, float16, float32, float64, get_default_dtype, half, int, int8, int16,
+    int32, int64, long, promote_types, result_type, set_default_dtype, short, uint8, uint16,
+)  # fmt: skip
+from .op import REGISTRY, Saved, op
+from .ops.elementwise import (
+    abs, add, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, clamp, clone, cos, div, eq, erf,
+    exp, ge, gt, isfinite, isinf, isnan, le, log, logical_not, lt, masked_fill, maximum, minimum,
+    mul, ne, neg, pow, relu, rsqrt, sigmoid, sign, sin, sqrt, sub, tanh,
+)  # fmt: skip
+from .ops.index import argsort, gather, nonzero, sort, topk
+from .ops.linalg import matmul
+from .ops.nn import log_softmax, softmax
+from .ops.reduce import (
+    all, amax, amin, any, argmax, argmin, cumsum, logsumexp, max, mean, min, std, sum, var,
+)  # fmt: skip
+from .ops.shape import (
+    cat, chunk, diagonal, flatten, flip, movedim, permute, reshape, split, squeeze, stack, t,
+    transpose, tril, triu, unbind, unflatten, unsqueeze,
+)  # fmt: skip
+from .random import Generator, default_generator, manual_seed
+from .tensor import Size, Tensor
+
+__version__ = "0.1.0"

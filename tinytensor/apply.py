@@ -1,0 +1,188 @@
+"""Run an op on tensors and put it on the tape: the one way into the engine.
+
+Lean on purpose: one look at the arguments, one implementation look-up, one slotted Node, and
+nothing at all kept where nothing requires grad.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import autograd, backend, dtypes
+from .autograd import Node, Port, Variable, mode, user_line, wrap
+from .backend import ndarray
+from .errors import DeviceError
+from .messages import explain, not_a_tensor
+from .plan import Plan, Saved
+
+_SCALARS = frozenset((float, int, bool))
+
+
+def apply(op: Any, args: tuple, static: dict) -> Any:
+    """Run an op on Tensors (and Python scalars), and put it on the tape if anything needs it.
+
+    `static` must hold every keyword argument: the wrapper made by @op fills in the defaults.
+    """
+    arrays = []
+    needs = []
+    first = None
+    plain = True  # one dtype, no scalar that would change it
+    tracked = False
+    for a in args:
+        if isinstance(a, Variable):
+            if a._base is not None:
+                a._refresh()  # type: ignore[attr-defined]
+            array = a.array
+            if first is None:
+                first = array
+            elif array.dtype is not first.dtype:
+                plain = False
+            if a.requires_grad:
+                tracked = True
+                needs.append(True)
+            else:
+                needs.append(False)
+            arrays.append(array)
+        else:
+            if a is not None and type(a) not in _SCALARS:
+                plain = False
+            needs.append(False)
+            arrays.append(a)
+    if first is None:
+        raise not_a_tensor(op, args)
+    promote = op.promote
+    if promote is not None and (
+        not plain or first.dtype.kind not in "fV" or type(promote) is tuple
+    ):
+        args, arrays = _promote(op, args, arrays)
+    if type(first) is ndarray and not autograd.mode.watchers:
+        xp = np
+        try:
+            out = op.implementations["numpy"](np, *arrays, **static)
+        except (ValueError, IndexError, TypeError, np.exceptions.DTypePromotionError) as error:
+            raise explain(op, args, error) from None
+    else:
+        xp, out = _run_elsewhere(op, args, arrays, static)
+    saved = None
+    if type(out) is tuple and type(out[-1]) is Saved:
+        out, saved = out if len(out) == 2 else (out[:-1], out[-1])
+    if type(out) is tuple:
+        return _several(op, args, arrays, needs, out, saved, static, tracked)
+    if xp is np and type(out) is not ndarray:
+        out = np.asarray(out)
+    t = wrap(out)
+    if tracked and mode.enabled and op.differentiable and out.dtype.kind in "fV":
+        t.requires_grad = True
+        t._node = _record(op, args, arrays, tuple(needs), out, saved, static, t)
+    if op.view:
+        _share(t, args[0], out, arrays[0])
+    return t
+
+
+def _record(
+    op: Any, args: tuple, arrays: list, needs: tuple, out: Any, saved: Any, static: dict, t: Any
+) -> Node:
+    plan = op.plans.get(needs)
+    if plan is None:
+        plan = op.plans[needs] = Plan(op, len(args), needs)
+    node = Node.__new__(Node)
+    node.op = op
+    node.plan = plan
+    node.parents = tuple(
+        [(a if a._node is None else a._node) if need else None for a, need in zip(args, needs)]
+    )
+    if op.promote is not None:
+        node.shapes = [a.shape if need else None for a, need in zip(arrays, needs)]
+    else:
+        node.shapes = None
+    node.values = plan.fetch(arrays, out, saved, static)
+    node.static = static
+    node.inputs = arrays if plan.uses_saved else None
+    cells = [args[i]._version for i in plan.watched if isinstance(args[i], Variable)]
+    if plan.watches_out and t is not None:
+        cells.append(t._version)
+    node.cells = cells
+    node.stamp = sum([cell[0] for cell in cells]) if cells else 0
+    node.where = user_line(3)
+    node.hooks = None
+    return node
+
+
+def _several(
+    op: Any, args: tuple, arrays: list, needs: list, out: tuple, saved: Any, static: dict,
+    tracked: bool,
+) -> tuple:  # fmt: skip
+    """Tensors for an op with several outputs: each leaves through its own Port of one node."""
+    tensors = tuple(wrap(np.asarray(o) if isinstance(o, np.generic) else o) for o in out)
+    if tracked and mode.enabled and op.differentiable:
+        node = _record(op, args, arrays, tuple(needs), out, saved, static, None)
+        like = [(o.shape, o.dtype) for o in out]
+        for i, t in enumerate(tensors):
+            if t.array.dtype.kind in "fV":
+                t.requires_grad = True
+                t._node = Port(node, i, len(out), like)
+    if op.view:
+        for t in tensors:
+            _share(t, args[0], t.array, arrays[0])
+    return tensors
+
+
+def _share(t: Any, source: Any, out: Any, array: Any) -> None:
+    """Make t a view of `source`, if their memory is one."""
+    if isinstance(source, Variable) and (
+        out is array or out.base is (array if array.base is None else array.base)
+    ):
+        t._version = source._version
+        if mode.enabled or not source.requires_grad:  # a view taken under no_grad stays outside
+            base = source if source._base is None else source._base[0]
+            t._base = (base, t._version[0])
+
+
+def _run_elsewhere(op: Any, args: tuple, arrays: list, static: dict) -> tuple[Any, Any]:
+    """On CUDA, or watched: all devices must agree; the current device becomes that of the data."""
+    located = [(i, a) for i, a in enumerate(arrays) if hasattr(a, "dtype")]
+    devices = [backend.device_of(a) for _, a in located]
+    if any(d != devices[0] for d in devices):
+        names = op.argument_names(len(args))
+        where = ", ".join(f"{names[i]} is on {d}" for (i, _), d in zip(located, devices))
+        raise DeviceError(
+            f"{op.name}: {where}: move one with .to({str(devices[0])!r}), all must be on one device"
+        )
+    xp = backend.namespace(devices[0])
+    run = op.implementations[xp.__name__]
+    try:
+        if devices[0].type == "cuda":
+            with xp.cuda.Device(devices[0].index):
+                out = run(xp, *arrays, **static)
+        else:
+            out = run(xp, *arrays, **static)
+    except (ValueError, IndexError, TypeError) as error:
+        raise explain(op, args, error) from None
+    for watch in autograd.mode.watchers:
+        watch(op, args, out)
+    return xp, out
+
+
+def _promote(op: Any, args: tuple, arrays: list) -> tuple[tuple, list]:
+    """Cast the arguments of an elementwise op to their common dtype, on the tape."""
+    args = tuple([wrap(a) if isinstance(a, ndarray) else a for a in args])
+    if not all(a is None or isinstance(a, (Variable, float, int, np.generic)) for a in args):
+        raise not_a_tensor(op, args)
+    chosen = [op.promote in ("same", "float") or name in op.promote for name in op.params]
+    dtype = dtypes.result_type(*[a for a, c in zip(args, chosen) if c])
+    if op.promote == "float" and not dtypes.is_floating(dtype):
+        dtype = dtypes.get_default_dtype()
+    new = []
+    for a, c in zip(args, chosen):
+        if isinstance(a, Variable):
+            if c and a.array.dtype != dtype:
+                a = apply(op.cast, (a,), {"dtype": dtype})
+        elif isinstance(a, np.generic):
+            a = a.item()
+        new.append(a)
+    arrays = [a.array if isinstance(a, Variable) else a for a in new]
+    if not any(isinstance(a, Variable) for a, c in zip(new, chosen) if c):  # numbers alone
+        arrays = [np.asarray(a, dtype) if c else a for a, c in zip(arrays, chosen)]
+    return tuple(new), arrays

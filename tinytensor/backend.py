@@ -1,0 +1,174 @@
+"""Devices and their array modules: NumPy for `cpu`, CuPy for `cuda`. The only importer of cupy.
+
+The device is a property of each array; nothing here is chosen at import time or by the
+environment. CuPy is imported when somebody first asks for `cuda`.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .errors import ArgumentError, DeviceError
+
+ndarray = np.ndarray
+Array = Any  # numpy.ndarray or cupy.ndarray
+
+
+class Device:
+    """`device('cuda:1')`: a type, `cpu` or `cuda`, and for cuda an index. Equal to its string."""
+
+    __slots__ = ("type", "index")
+
+    def __init__(self, type: str | Device, index: int | None = None):
+        if isinstance(type, Device):
+            type, index = type.type, type.index
+        name, _, number = str(type).partition(":")
+        if name not in ("cpu", "cuda") or (number and not number.isdigit()):
+            raise DeviceError(f"device {str(type)!r} is not one of 'cpu', 'cuda', 'cuda:N'")
+        self.type = name
+        self.index = int(number) if number else index
+
+    def __repr__(self) -> str:
+        index = "" if self.index is None else f", index={self.index}"
+        return f"device(type={self.type!r}{index})"
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, (Device, str)):
+            return NotImplemented
+        if isinstance(other, str):
+            if other.partition(":")[0] not in ("cpu", "cuda"):
+                return False
+            other = Device(other)
+        return self.type == other.type and (self.index or 0) == (other.index or 0)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index or 0))
+
+
+CPU = Device("cpu")
+
+
+def cuda_problem() -> str | None:
+    """None if CUDA can be used, else one sentence: what is missing and what to install.
+
+    Asks in the order that gives the best message: package, driver, device, compiler, cuBLAS.
+    """
+    try:
+        import cupy
+    except ImportError as error:
+        reason = str(error).strip().splitlines()[0]
+        return (
+            f"CuPy is not installed ({reason}): pip install 'tinytensor[cuda13]' "
+            "(or [cuda12] for a CUDA 12 driver)"
+        )
+    runtime = cupy.cuda.runtime
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        if runtime.driverGetVersion() == 0:
+            return (
+                f"there is no NVIDIA driver on this machine (CuPy {cupy.__version__}): "
+                "install the driver, or use device='cpu'"
+            )
+        return f"the CUDA driver ({runtime.driverGetVersion()}) cannot be used: {error}"
+    if count == 0:
+        return "the driver sees no GPU: look at CUDA_VISIBLE_DEVICES"
+    for library, probe in (
+        ("NVRTC", lambda: cupy.cuda.nvrtc.getVersion()),
+        ("cuBLAS", lambda: cupy.cuda.device.get_cublas_handle()),
+    ):
+        try:
+            probe()
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            return f"{library} cannot be loaded ({reason}): pip install 'cupy-cuda13x[ctk]'"
+    return None
+
+
+@lru_cache(maxsize=1)
+def cupy() -> Any:
+    """The module cupy, or a DeviceError with the reason why CUDA cannot be used."""
+    problem = cuda_problem()
+    if problem:
+        raise DeviceError(f"device 'cuda' cannot be used: {problem}")
+    try:
+        import ml_dtypes  # noqa: F401  (registers bfloat16 before cupy looks for it)
+    except ImportError:
+        pass
+    import cupy
+
+    return cupy
+
+
+def cuda_is_available() -> bool:
+    return cuda_problem() is None
+
+
+def cuda_device_count() -> int:
+    return cupy().cuda.runtime.getDeviceCount() if cuda_is_available() else 0
+
+
+def resolve(device: Device | str | None) -> Device:
+    """A Device that exists: `cuda` becomes the current `cuda:N`; `auto` the GPU if there is one."""
+    if device is None:
+        return CPU
+    if isinstance(device, str) and device == "auto":
+        return resolve("cuda") if cuda_is_available() else CPU
+    if isinstance(device, int):
+        device = f"cuda:{device}"
+    if not isinstance(device, (Device, str)):
+        raise ArgumentError(f"device must be a string such as 'cuda:0', got {device!r}")
+    device = Device(device)
+    if device.type == "cpu":
+        return CPU
+    module = cupy()
+    if device.index is None:
+        return Device("cuda", module.cuda.Device().id)
+    count = module.cuda.runtime.getDeviceCount()
+    if device.index >= count:
+        raise DeviceError(f"device {str(device)!r}: this machine has {count} GPU(s), cuda:0 first")
+    return device
+
+
+def device_of(array: Array) -> Device:
+    return CPU if isinstance(array, ndarray) else Device("cuda", array.device.id)
+
+
+def namespace_of(array: Array) -> Any:
+    """The array module of an array: numpy, or cupy."""
+    return np if isinstance(array, ndarray) else sys.modules["cupy"]
+
+
+def namespace(device: Device) -> Any:
+    return np if device.type == "cpu" else cupy()
+
+
+def to_device(array: Array, device: Device) -> Array:
+    """The array on `device`; itself if it is there already."""
+    if device_of(array) == device:
+        return array
+    if device.type == "cpu":
+        return array.get()
+    module = cupy()
+    with module.cuda.Device(device.index):
+        return module.asarray(array)
+
+
+def to_numpy(array: Array) -> ndarray:
+    return array if isinstance(array, ndarray) else array.get()
+
+
+def synchronize(device: Device | str | None = None) -> None:
+    """Wait until the work queued on a CUDA device is done; on the CPU nothing is queued."""
+    device = resolve(device)
+    if device.type == "cuda":
+        module = cupy()
+        with module.cuda.Device(device.index):
+            module.cuda.get_current_stream().synchronize()

@@ -1,0 +1,49 @@
+"""Every error the engine raises, each of the class PyTorch raises for the same mistake.
+
+A message names the op, the arguments, their shapes and the fix:
+`matmul: x (4, 3) and y (5, 2): the last axis of x is 3, the first of y is 5`.
+"""
+
+
+class TinyTensorError(Exception):
+    """Base of all errors below: `except tt.errors.TinyTensorError` catches them all."""
+
+
+class ShapeError(TinyTensorError, RuntimeError, ValueError):
+    """Shapes that do not fit together."""
+
+
+class DimError(TinyTensorError, IndexError):
+    """A dimension (axis) or an index outside of the tensor."""
+
+
+class DtypeError(TinyTensorError, RuntimeError, TypeError):
+    """A dtype that the op cannot work with."""
+
+
+class ArgumentError(TinyTensorError, TypeError, ValueError):
+    """An argument of the wrong kind: a list where a Tensor belongs, a negative count."""
+
+
+class GraphError(TinyTensorError, RuntimeError):
+    """Backward cannot run: no graph, a graph used twice, a missing gradient."""
+
+
+class InPlaceError(GraphError):
+    """A value saved for backward was overwritten, or a leaf was changed in place."""
+
+
+class NotDifferentiable(GraphError, NotImplementedError):
+    """An op has no rule for an argument that needs a gradient."""
+
+
+class NonFiniteError(TinyTensorError, RuntimeError, FloatingPointError):
+    """An inf or a NaN where `detect_anomaly` watches for one."""
+
+
+class DeviceError(TinyTensorError, RuntimeError):
+    """A device that is not there, or two devices in one op."""
+
+
+class CheckpointError(TinyTensorError, RuntimeError, ValueError):
+    """A file of weights that is damaged, foreign or does not fit the model."""

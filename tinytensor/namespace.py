@@ -1,0 +1,66 @@
+"""NumPy's names over Tensors: the `xp` of a rule or a forward that is itself differentiated.
+
+Only what rules and forwards use. Everything here is an op, so everything is recorded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import autograd
+from .autograd import Variable, wrap
+from .backend import namespace_of
+from .ops import elementwise as e
+from .ops import index, linalg, reduce, shape
+
+__name__ = "tensor"  # in place of "numpy" or "cupy": op.implementations knows no such module
+
+exp, log, sqrt, sin, cos, tanh = e.exp, e.log, e.sqrt, e.sin, e.cos, e.tanh
+abs, sign, where, maximum, minimum = e.abs, e.sign, e.where, e.maximum, e.minimum
+isnan, isinf, isfinite = e.isnan, e.isinf, e.isfinite
+matmul, sum, flip = linalg.matmul, reduce.sum, shape.flip
+swapaxes, moveaxis, broadcast_to = shape.transpose, shape.movedim, shape.expand
+take_along_axis = index.take_along_axis
+
+
+def asarray(x: Any, dtype: Any = None) -> Any:
+    if isinstance(x, Variable):
+        return x if dtype is None or x.array.dtype == dtype else e.cast(x, dtype=dtype)
+    return wrap(np.asarray(x, dtype))
+
+
+def zeros_like(x: Any) -> Any:
+    return wrap(namespace_of(x.array).zeros_like(x.array))
+
+
+def ones_like(x: Any) -> Any:
+    return wrap(namespace_of(x.array).ones_like(x.array))
+
+
+def expand_dims(x: Any, axis: Any) -> Any:
+    for a in sorted(axis if isinstance(axis, tuple) else (axis,)):
+        x = shape.unsqueeze(x, a)
+    return x
+
+
+def concatenate(xs: Any, axis: int = 0) -> Any:
+    return shape.cat(list(xs), axis)
+
+
+def stack(xs: Any, axis: int = 0) -> Any:
+    return shape.stack(list(xs), axis)
+
+
+def reshape(x: Any, shape_: Any) -> Any:
+    return shape.reshape(x, shape_)
+
+
+def transpose(x: Any, axes: Any) -> Any:
+    return shape.permute(x, axes)
+
+
+
+
+autograd._tensor_namespace = __import__("sys").modules[__package__ + ".namespace"]

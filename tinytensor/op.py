@@ -1,0 +1,214 @@
+"""@op: a forward on arrays, one rule per differentiable argument, optional kernels per device.
+
+    @op
+    def mul(xp, x, y):
+        return x * y
+
+    mul.rule("x", lambda g, y: g * y)      # dL/dx = g * y
+    mul.rule("y", lambda g, x: g * x)      # dL/dy = g * x
+
+`xp` is the array module. Positional parameters are tensor arguments, keyword-only ones are static.
+A rule's parameter names say what it needs, and so what the tape keeps:
+
+    g          dL/dout; for an op with several outputs a tuple
+    xp         the array module, or NumPy's names over Tensors when gradients are differentiated
+    out        the output
+    x, y ...   an argument;  x_shape, x_dtype: that much of it, without keeping its memory
+    dim ...    a keyword argument
+    mean ...   a local of the forward that it returned as  `return out, Saved(mean=mean)`
+    needs      for a joint rule, which of its arguments need a gradient
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable
+
+from . import autograd
+from .apply import apply
+from .errors import ArgumentError
+from .plan import Plan, Rule, Saved
+
+REGISTRY: dict[str, Op] = {}
+
+
+class Op:
+    """A differentiable function: its forward, rules, kernels, and what the engine must know of it.
+
+    promote         elementwise ops: arguments broadcast, and are brought to PyTorch's common dtype.
+                    'same': all of them; 'float': also integers to the default float dtype; a
+                    tuple of names: those only. None: dtypes are left alone, nothing broadcasts
+    view            the output may share memory with the first argument
+    differentiable  False for outputs that carry no gradient (comparisons, argmax)
+    """
+
+    def __init__(self, forward: Callable, promote: str | tuple | None, view: bool, differentiable: bool):
+        self.forward, self.name = forward, forward.__name__.strip("_")
+        self.promote, self.view, self.differentiable = promote, view, differentiable
+        self.params: list[str] = []
+        self.defaults: dict[str, Any] = {}
+        self.variadic = False
+        for p in list(inspect.signature(forward).parameters.values())[1:]:
+            if p.kind is p.KEYWORD_ONLY:
+                self.defaults[p.name] = p.default
+            else:
+                self.params.append(p.name)
+                self.variadic |= p.kind is p.VAR_POSITIONAL
+        self.rules: dict[str, Rule] = {}
+        self.implementations = {"numpy": forward, "cupy": forward}
+        self.plans: dict[Any, Plan] = {}
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    @property
+    def cast(self) -> Op:
+        return REGISTRY["cast"]
+
+    def argument_names(self, count: int) -> list[str]:
+        if self.variadic:
+            return [f"{self.params[0]}[{i}]" for i in range(count)]
+        return self.params
+
+    # -------------------------------------------------------------------------- definition
+
+    def rule(self, *names: str) -> Callable:
+        """`op.rule("x", lambda g, y: g * y)`, or `@op.rule("x", "weight")` over a joint rule."""
+        function = None
+        if names and callable(names[-1]):
+            *named, function = names
+            names = tuple(named)
+
+        def define(f: Callable) -> Callable:
+            self._define(names, f)
+            return f
+
+        return define if function is None else define(function)
+
+    def _define(self, names: tuple, function: Callable) -> None:
+        parameters = tuple(inspect.signature(function).parameters)
+        for n in names:
+            if n not in self.params:
+                raise ArgumentError(
+                    f"{self.name}.rule({n!r}): the arguments are {', '.join(self.params)}"
+                )
+        known = {"g", "xp", "out", "needs", *self.params, *self.defaults}
+        known |= {f"{p}{suffix}" for p in self.params for suffix in ("_shape", "_dtype")}
+        known |= set(self.forward.__code__.co_varnames)  # locals, handed over in Saved
+        for p in parameters:
+            if p not in known:
+                raise ArgumentError(
+                    f"the rule of {self.name} for {', '.join(names)} asks for {p!r}, which is "
+                    "neither an argument nor a local of its forward, nor g, xp, out, needs"
+                )
+        joint = len(names) > 1 or self.variadic
+        rule = Rule(tuple(names), function, parameters, joint, {})
+        for n in names:
+            self.rules[n] = rule
+        self.plans.clear()
+
+    def kernel(self, device: str, *names: str) -> Callable:
+        """`@op.kernel("cuda")` overrides the forward, `@op.kernel("cuda", "x")` a rule, there.
+
+        The override has the same parameters and Saved names as what it stands for.
+        """
+        module = {"cpu": "numpy", "cuda": "cupy"}[device]
+
+        def define(f: Callable) -> Callable:
+            if not names:
+                self.implementations[module] = f
+            else:
+                rule = self.rules[names[0]]
+                if tuple(inspect.signature(f).parameters) != rule.parameters:
+                    raise ArgumentError(
+                        f"kernel of {self.name} for {names}: parameters must be {rule.parameters}"
+                    )
+                rule.kernels[module] = f
+            return f
+
+        return define
+
+    # ------------------------------------------------------------------------ use
+
+    def source(self, name: str, count: int) -> tuple[str, Any, str]:
+        """Where a rule's parameter comes from: (kind, key, expression over a, out, saved, static)."""
+        if name == "out":
+            return "out", None, "out"
+        if name in self.params:
+            if self.variadic:
+                return "argument", 0, "tuple(a)"
+            i = self.params.index(name)
+            return "argument", i, f"a[{i}]"
+        if name in self.defaults:
+            return "static", name, f"static[{name!r}]"
+        stem, _, suffix = name.rpartition("_")
+        if stem in self.params and suffix in ("shape", "dtype"):
+            if self.variadic:
+                each = "_shape(x)" if suffix == "shape" else "x.dtype"
+                return "meta", None, f"[{each} for x in a]"
+            i = self.params.index(stem)
+            return "meta", None, f"_shape(a[{i}])" if suffix == "shape" else f"a[{i}].dtype"
+        return "saved", name, f"saved[{name!r}]"
+
+    def on(self, xp: Any, *args: Any, **static: Any) -> Any:
+        """The op inside of a forward or a rule: on arrays, or recorded if xp is over Tensors."""
+        if xp is autograd._tensor_namespace:
+            return apply(self, args, {**self.defaults, **static})
+        out = self.implementations[xp.__name__](xp, *args, **{**self.defaults, **static})
+        return out[0] if type(out) is tuple and type(out[-1]) is Saved else out
+
+
+_unset: Any = object()
+
+
+def op(
+    forward: Callable | None = None,
+    *,
+    promote: str | tuple | None = None,
+    view: bool = False,
+    differentiable: bool = True,
+) -> Any:
+    """Make an op of a forward. See the module's head, and `Op` for the options."""
+    if forward is None:
+        return lambda f: op(f, promote=promote, view=view, differentiable=differentiable)
+    o = Op(forward, promote, view, differentiable)
+    return publish(o)
+
+
+def publish(o: Op) -> Any:
+    """The function a user calls: PyTorch's signature, documented, with .rule, .kernel and .on.
+
+    The wrapper is compiled for the op's own signature: no *args on the way, exact TypeErrors.
+    Static arguments may be passed by position; `axis` and `keepdims` serve as NumPy's spelling.
+    """
+    parameters = list(inspect.signature(o.forward).parameters.values())[1:]
+    scope: dict[str, Any] = {"_apply": apply, "_op": o, "_unset": _unset}
+    heads, tensors, fix = [], [], ""
+    for i, p in enumerate(parameters):
+        head = f"*{p.name}" if p.kind is p.VAR_POSITIONAL else p.name
+        if p.default is not p.empty:
+            scope[f"_d{i}"] = p.default
+            head += f"=_d{i}"
+        heads.append(head)
+        if p.kind is p.VAR_POSITIONAL:
+            tensors.append(f"*{p.name}")
+        elif p.kind is not p.KEYWORD_ONLY:
+            tensors.append(p.name)
+    aliases = [(a, b) for a, b in (("axis", "dim"), ("keepdims", "keepdim")) if b in o.defaults]
+    if aliases and not o.variadic:
+        heads.append("*")
+    for alias, name in aliases:
+        heads.append(f"{alias}=_unset")
+        fix += f"    if {alias} is not _unset: {name} = {alias}\n"
+    keys = ", ".join(f"{k!r}: {k}" for k in o.defaults)
+    body = f"    return _apply(_op, ({''.join(t + ', ' for t in tensors)}), {{{keys}}})"
+    name = o.forward.__name__
+    exec(f"def {name}({', '.join(heads)}):\n{fix}{body}", scope)
+    function = scope[name]
+    function.__doc__ = o.forward.__doc__
+    function.__module__ = o.forward.__module__
+    function.__qualname__ = name
+    function.op, function.rule, function.kernel, function.on = o, o.rule, o.kernel, o.on
+    if o.forward.__module__.startswith(__package__ + "."):
+        REGISTRY[o.name] = o  # the engine's own; a student's op belongs to the student
+    return function

@@ -1,0 +1,414 @@
+"""Elementwise ops: out[i] = f(x[i], y[i]), arguments broadcast, each with its derivative beside it.
+
+g is dL/dout. The engine sums g back to an argument's shape where that was broadcast.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .. import backend, special
+from ..op import op
+
+# ------------------------------------------------------------------------------ arithmetic
+
+
+@op(promote="same")
+def add(xp, x, y, *, alpha=1):
+    """out = x + alpha * y"""
+    return x + y if alpha == 1 else x + alpha * y
+
+
+add.rule("x", lambda g: g)
+add.rule("y", lambda g, alpha: g if alpha == 1 else g * alpha)
+
+
+@op(promote="same")
+def sub(xp, x, y, *, alpha=1):
+    """out = x - alpha * y"""
+    return x - y if alpha == 1 else x - alpha * y
+
+
+sub.rule("x", lambda g: g)
+sub.rule("y", lambda g, alpha: -g if alpha == 1 else g * -alpha)
+
+
+@op(promote="same")
+def mul(xp, x, y):
+    """out = x * y"""
+    return x * y
+
+
+mul.rule("x", lambda g, y: g * y)
+mul.rule("y", lambda g, x: g * x)
+
+
+@op(promote="float")
+def div(xp, x, y):
+    """out = x / y; integers divide to floats"""
+    return x / y
+
+
+div.rule("x", lambda g, y: g / y)
+div.rule("y", lambda g, out, y: -g * out / y)  # d(x/y)/dy = -(x/y)/y
+
+
+@op(promote="same")
+def neg(xp, x):
+    """out = -x"""
+    return -x
+
+
+neg.rule("x", lambda g: -g)
+
+
+@op(promote="same")
+def pow(xp, x, y):
+    """out = x ** y"""
+    return x**y
+
+
+@pow.rule("x")
+def _(xp, g, x, y):  # y x^(y-1), and 0 where y = 0, also at x = 0
+    if isinstance(y, (int, float)):
+        return g * 0 if y == 0 else g * (y * x ** (y - 1))
+    return xp.where(y == 0, xp.zeros_like(g), g * (y * x ** xp.where(y == 0, y + 1, y - 1)))
+
+
+@pow.rule("y")
+def _(xp, g, x, y, out):  # x^y ln x, and 0 where x = 0 and y >= 0: the limit
+    x = xp.asarray(x, dtype=out.dtype)
+    zero = (x == 0) & (y >= 0)
+    return xp.where(zero, xp.zeros_like(g), g * (out * xp.log(xp.where(zero, x + 1, x))))
+
+
+@op(promote="same")
+def abs(xp, x):
+    """out = |x|; derivative 0 at the kink x = 0"""
+    return xp.abs(x)
+
+
+abs.rule("x", lambda xp, g, x: g * xp.sign(x))
+
+
+@op(promote="same")
+def sign(xp, x):
+    """out = -1, 0 or 1; its derivative is 0 everywhere"""
+    return xp.sign(x)
+
+
+sign.rule("x", lambda g: g * 0)
+
+# ------------------------------------------------------------------------------ exp, log, trig
+
+
+@op(promote="float")
+def exp(xp, x):
+    """out = e ** x"""
+    return xp.exp(x)
+
+
+exp.rule("x", lambda g, out: g * out)
+
+
+@op(promote="float")
+def log(xp, x):
+    """out = ln x"""
+    return xp.log(x)
+
+
+log.rule("x", lambda g, x: g / x)
+
+
+@op(promote="float")
+def sqrt(xp, x):
+    """out = x ** (1/2)"""
+    return xp.sqrt(x)
+
+
+sqrt.rule("x", lambda g, out: g / (2 * out))
+
+
+@op(promote="float")
+def rsqrt(xp, x):
+    """out = x ** (-1/2)"""
+    return 1 / xp.sqrt(x)
+
+
+rsqrt.rule("x", lambda g, out: g * (-0.5 * out * out * out))
+
+
+@op(promote="float")
+def sin(xp, x):
+    """out = sin x"""
+    return xp.sin(x)
+
+
+sin.rule("x", lambda xp, g, x: g * xp.cos(x))
+
+
+@op(promote="float")
+def cos(xp, x):
+    """out = cos x"""
+    return xp.cos(x)
+
+
+cos.rule("x", lambda xp, g, x: -g * xp.sin(x))
+
+
+@op(promote="float")
+def tanh(xp, x):
+    """out = tanh x = (e^x - e^-x) / (e^x + e^-x)"""
+    return xp.tanh(x)
+
+
+tanh.rule("x", lambda g, out: g * (1 - out * out))
+
+
+@op(promote="float")
+def sigmoid(xp, x):
+    """out = 1 / (1 + e^-x), through tanh so that no exponential overflows"""
+    return 0.5 * xp.tanh(0.5 * x) + 0.5
+
+
+sigmoid.rule("x", lambda g, out: g * (out * (1 - out)))
+
+
+@op(promote="float")
+def erf(xp, x):
+    """out = 2/sqrt(pi) * integral of e^(-t^2) from 0 to x, to a few units in the last place"""
+    return special.erf(xp, x)
+
+
+erf.rule("x", lambda xp, g, x: g * (2 / math.sqrt(math.pi) * xp.exp(-(x * x))))
+
+
+# ------------------------------------------------------------------------------ activations
+
+
+@op(promote="same")
+def relu(xp, x):
+    """out = max(x, 0); derivative 0 at the kink x = 0. A NaN stays a NaN"""
+    return xp.maximum(x, 0)
+
+
+relu.rule("x", lambda g, out: g * (out > 0))
+
+_C = math.sqrt(2 / math.pi)
+
+
+@op(promote="float")
+def gelu(xp, x, *, approximate="none"):
+    """out = x * Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016).
+
+    approximate='tanh': x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))), as GPT-2 uses it.
+    """
+    if approximate == "tanh":
+        return 0.5 * x * (1 + xp.tanh(_C * (x + 0.044715 * (x * x * x))))
+    return 0.5 * x * (1 + erf.on(xp, x * math.sqrt(0.5)))
+
+
+@gelu.rule("x")
+def _(xp, g, x, approximate):
+    if approximate == "tanh":
+        t = xp.tanh(_C * (x + 0.044715 * (x * x * x)))
+        du = _C * (1 + 3 * 0.044715 * (x * x))
+        return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * du)
+    Phi = 0.5 * (1 + erf.on(xp, x * math.sqrt(0.5)))
+    phi = math.sqrt(0.5 / math.pi) * xp.exp(-0.5 * (x * x))
+    return g * (Phi + x * phi)  # d(x Phi)/dx, since Phi' = phi
+
+
+@op(promote="float")
+def silu(xp, x):
+    """out = x * sigmoid(x)"""
+    return x * sigmoid.on(xp, x)
+
+
+@silu.rule("x")
+def _(xp, g, x):
+    s = sigmoid.on(xp, x)
+    return g * (s * (1 + x * (1 - s)))
+
+
+# ------------------------------------------------------------------------------ choosing
+
+
+@op(promote="same")
+def maximum(xp, x, y):
+    """out = max(x, y); where they are equal each gets half of the gradient"""
+    return xp.maximum(x, y)
+
+
+maximum.rule("x", lambda g, x, y: g * ((x > y) + 0.5 * (x == y)))
+maximum.rule("y", lambda g, x, y: g * ((x < y) + 0.5 * (x == y)))
+
+
+@op(promote="same")
+def minimum(xp, x, y):
+    """out = min(x, y); where they are equal each gets half of the gradient"""
+    return xp.minimum(x, y)
+
+
+minimum.rule("x", lambda g, x, y: g * ((x < y) + 0.5 * (x == y)))
+minimum.rule("y", lambda g, x, y: g * ((x > y) + 0.5 * (x == y)))
+
+
+@op(promote="same")
+def clamp(xp, x, min=None, max=None):
+    """out = min(max(x, min), max); the gradient passes where min <= x <= max"""
+    if min is not None:
+        x = xp.maximum(x, min)
+    return x if max is None else xp.minimum(x, max)
+
+
+@clamp.rule("x")
+def _(g, x, min, max):
+    if min is not None:
+        g = g * (x >= min)
+    return g if max is None else g * (x <= max)
+
+
+@clamp.rule("min")
+def _(g, x, min, max):
+    return g * ((x < min) if max is None else (x < min) & (min < max))
+
+
+@clamp.rule("max")
+def _(g, x, min, max):
+    return g * ((x > max) if min is None else (x > max) | (max < min))
+
+
+@op(promote=("x", "y"))
+def where(xp, condition, x, y):
+    """out = x where condition holds, else y"""
+    return xp.where(condition, x, y)
+
+
+where.rule("x", lambda xp, g, condition: xp.where(condition, g, xp.zeros_like(g)))
+where.rule("y", lambda xp, g, condition: xp.where(condition, xp.zeros_like(g), g))
+
+
+@op(promote=("x", "value"))
+def masked_fill(xp, x, mask, value):
+    """out = value where mask holds, else x; value is a number or a 0-d tensor"""
+    return xp.where(mask, value, x)
+
+
+masked_fill.rule("x", lambda xp, g, mask: xp.where(mask, xp.zeros_like(g), g))
+masked_fill.rule("value", lambda xp, g, mask: xp.where(mask, g, xp.zeros_like(g)))
+
+
+@op
+def cast(xp, x, *, dtype):
+    """out = x in another dtype; the gradient comes back in x's own"""
+    return x.astype(dtype)
+
+
+cast.rule("x", lambda g, x_dtype: g.astype(x_dtype))
+
+
+@op
+def transfer(xp, x, *, device, source):
+    """out = x on another device; the gradient travels back"""
+    return backend.to_device(x, device)
+
+
+@transfer.rule("x")
+def _(xp, g, source):
+    return transfer.on(xp, g, device=source, source=None)
+
+
+@op
+def clone(xp, x):
+    """out = a copy of x, on the tape"""
+    return x.copy()
+
+
+clone.rule("x", lambda g: g)
+
+# ------------------------------------------------------------------------------ comparison
+
+
+@op(promote="same", differentiable=False)
+def eq(xp, x, y):
+    """out = x == y"""
+    return x == y
+
+
+@op(promote="same", differentiable=False)
+def ne(xp, x, y):
+    """out = x != y"""
+    return x != y
+
+
+@op(promote="same", differentiable=False)
+def lt(xp, x, y):
+    """out = x < y"""
+    return x < y
+
+
+@op(promote="same", differentiable=False)
+def le(xp, x, y):
+    """out = x <= y"""
+    return x <= y
+
+
+@op(promote="same", differentiable=False)
+def gt(xp, x, y):
+    """out = x > y"""
+    return x > y
+
+
+@op(promote="same", differentiable=False)
+def ge(xp, x, y):
+    """out = x >= y"""
+    return x >= y
+
+
+@op(differentiable=False)
+def logical_not(xp, x):
+    """out = not x"""
+    return xp.logical_not(x)
+
+
+@op(differentiable=False)
+def isnan(xp, x):
+    """out = x is not a number"""
+    return xp.isnan(x)
+
+
+@op(differentiable=False)
+def isinf(xp, x):
+    """out = x is plus or minus infinity"""
+    return xp.isinf(x)
+
+
+@op(differentiable=False)
+def isfinite(xp, x):
+    """out = x is neither infinite nor NaN"""
+    return xp.isfinite(x)
+
+
+@op(promote="same", differentiable=False)
+def bitwise_and(xp, x, y):
+    """out = x & y, for bool and integers"""
+    return x & y
+
+
+@op(promote="same", differentiable=False)
+def bitwise_or(xp, x, y):
+    """out = x | y, for bool and integers"""
+    return x | y
+
+
+@op(promote="same", differentiable=False)
+def bitwise_xor(xp, x, y):
+    """out = x ^ y, for bool and integers"""
+    return x ^ y
+
+
+@op(promote="same", differentiable=False)
+def bitwise_not(xp, x):
+    """out = ~x, for bool and integers"""
+    return ~x

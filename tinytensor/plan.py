@@ -1,0 +1,151 @@
+"""What the tape keeps of one call of an op, and how its rules are called back.
+
+Which arguments need a gradient decides which rules run, and their parameter names decide which
+values are kept. One `Plan` per op and pattern of needs holds that decision, compiled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable
+
+import numpy as np
+
+from . import autograd
+from .autograd import Node, Variable, wrap
+
+if TYPE_CHECKING:
+    from .op import Op
+
+
+class Saved(dict):
+    """Intermediates that a forward hands to its rules by name."""
+
+
+@dataclass
+class Rule:
+    """A gradient formula: for one argument, or, joint, for several at once."""
+
+    names: tuple[str, ...]
+    function: Callable
+    parameters: tuple[str, ...]
+    joint: bool
+    kernels: dict[str, Callable]
+
+
+class Step:
+    """One rule as a plan runs it: which arguments it serves and how it is called."""
+
+    __slots__ = ("names", "targets", "rule", "joint", "call", "kernels")
+
+    def __init__(self, names: tuple, targets: list, rule: Rule | None, call: Any):
+        self.names, self.targets, self.rule, self.call = names, targets, rule, call
+        self.joint = rule is not None and rule.joint
+        self.kernels = {} if rule is None else rule.kernels
+
+    def implementation(self, xp: Any) -> Callable:
+        if self.kernels:
+            kernel = self.kernels.get(xp.__name__)
+            if kernel is not None:
+                return kernel
+        return self.rule.function  # type: ignore[union-attr]
+
+
+class Plan:
+    """What the tape keeps for one pattern of arguments that need gradients, and how to use it."""
+
+    def __init__(self, op: Op, count: int, needs: tuple[bool, ...]):
+        self.op = op
+        self.needs = needs
+        names = op.argument_names(count)
+        wanted = [n for n, need in zip(names, needs) if need]
+        if op.variadic:
+            wanted = [op.params[0]]
+        rules: list[tuple[tuple, Rule | None]] = []
+        for n in wanted:
+            rule = op.rules.get(n)
+            if rule is None:
+                rules.append(((n,), None))
+            elif all(rule is not r for _, r in rules):
+                rules.append((rule.names, rule))
+        keep: list[str] = []
+        for _, rule in rules:
+            for p in rule.parameters if rule else ():
+                if p not in ("g", "xp", "needs", *keep):
+                    keep.append(p)
+        self.keep = keep
+        self.sources = [op.source(name, count) for name in keep]
+        expressions = [source for _, _, source in self.sources]
+        listed = "".join(e + ", " for e in expressions)
+        self.fetch = eval(f"lambda a, out, saved, static: ({listed})", {"_shape": np.shape})
+        self.keeps_arrays = any(kind in ("argument", "out", "saved") for kind, _, _ in self.sources)
+        self.steps = [self._step(names, rule_names, rule) for rule_names, rule in rules]
+        # versions to watch: arguments whose own arrays are kept, and the output
+        self.watched = [i for kind, i, _ in self.sources if kind == "argument"]
+        if op.variadic and self.watched:
+            self.watched = list(range(count))
+        self.watches_out = any(kind == "out" for kind, _, _ in self.sources)
+        self.uses_saved = any(kind == "saved" for kind, _, _ in self.sources)
+
+    def _step(self, names: list, rule_names: tuple, rule: Rule | None) -> Step:
+        if self.op.variadic:
+            targets = list(range(len(self.needs)))
+        else:
+            targets = [names.index(n) for n in rule_names]
+        if rule is None:
+            return Step(rule_names, targets, None, None)
+        needs = tuple(self.needs[i] for i in targets)
+        terms = [
+            p if p in ("g", "xp", "needs") else f"v[{self.keep.index(p)}]" for p in rule.parameters
+        ]
+        call = eval(f"lambda rule, xp, g, v: rule({', '.join(terms)})", {"needs": needs})
+        return Step(rule_names, targets, rule, call)
+
+    def stamps(self, node: Node) -> list[tuple[str, int]]:
+        """For an in-place complaint: (name, version when saved) of each watched tensor."""
+        names = self.op.argument_names(len(self.needs))
+        watched = [f"argument {names[i]!r}" for i in self.watched]
+        watched += ["output"] if self.watches_out else []
+        # only the sum was kept: one tensor changed, so the others are as they were saved
+        excess = sum(cell[0] for cell in node.cells) - node.stamp
+        return [
+            (name, cell[0] - (excess if cell[0] >= excess and cell[1] is not None else 0))
+            for name, cell in zip(watched, node.cells)
+        ]
+
+    def as_tensors(self, node: Node, values: tuple) -> tuple:
+        """The kept values as Tensors of the graph, for differentiating the rule itself."""
+        result = []
+        fresh = None
+        for (kind, key, _), value in zip(self.sources, values):
+            if kind == "argument":
+                value = _regrow(value, node.parents, key, self.op.variadic)
+            elif kind == "out":
+                value = wrap(value, node, True)
+            elif kind == "saved":
+                if node.inputs is not None and value is not None and value.dtype.kind in "fV":
+                    fresh = fresh or self._saved_tensors(node)
+                    value = fresh[key]
+                elif not isinstance(value, (int, float, tuple, type(None))):
+                    value = wrap(value)
+            result.append(value)
+        return tuple(result)
+
+    def _saved_tensors(self, node: Node) -> Saved:
+        """Intermediates are raw arrays, without a graph: run the forward again on Tensors."""
+        parents = node.parents
+        inputs = [_regrow(v, parents, i, False) for i, v in enumerate(node.inputs)]
+        _, saved = self.op.forward(autograd._tensor_namespace, *inputs, **node.static)
+        return saved
+
+
+def _regrow(value: Any, parents: tuple, i: int, variadic: bool) -> Any:
+    """The Tensor that a kept array was, with its place in the graph."""
+    if variadic:
+        return [_regrow(v, parents, k, False) for k, v in enumerate(value)]
+    if value is None or isinstance(value, (float, int)):
+        return value
+    parent = parents[i]
+    if parent is None:
+        return wrap(value)
+    return parent if isinstance(parent, Variable) else wrap(value, parent, True)

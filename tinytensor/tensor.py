@@ -1,0 +1,434 @@
+"""Tensor: an array that remembers how it was made, with PyTorch's operators and methods.
+
+Every method is a one-liner into ops. `t.array` is the NumPy or CuPy array underneath; `t.data`,
+as in PyTorch, is the same memory as a Tensor outside of the graph.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import Any, Iterator
+
+import numpy as np
+
+from . import autograd, backend, dtypes
+from .autograd import Variable, wrap
+from .backend import Device
+from .errors import ArgumentError, DeviceError, DtypeError, GraphError, ShapeError
+from .ops import elementwise as e
+from .ops import index, inplace, linalg, nn, reduce
+from .ops import shape as sh
+
+
+def _operator(function: Any, swapped: bool = False) -> Any:
+    """A binary operator: a foreign operand gets its own turn, through NotImplemented."""
+
+    @functools.wraps(function)
+    def method(x: Tensor, y: Any) -> Any:
+        if not isinstance(y, _OPERANDS):
+            return NotImplemented
+        return function(y, x) if swapped else function(x, y)
+
+    return method
+
+
+_OPERANDS = (Variable, int, float, np.ndarray, np.generic)
+
+
+class Size(tuple):
+    """A shape: a tuple that prints as PyTorch's."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        return functools.reduce(operator.mul, self, 1)
+
+    def __repr__(self) -> str:
+        return f"tinytensor.Size({list(self)})"
+
+
+class Tensor(Variable):
+    __slots__ = ()
+
+    __array_priority__ = 1000  # NumPy arrays on the left leave operators to us
+
+    def __new__(cls, data: Any = None, **options: Any) -> Tensor:
+        if data is None:
+            return object.__new__(cls)
+        from .creation import tensor  # Tensor(data) is tensor(data) in the default float dtype
+
+        options.setdefault("dtype", dtypes.get_default_dtype())
+        t = tensor(data, **options)
+        t.__class__ = cls
+        return t
+
+    # -------------------------------------------------------------------------- what it is
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory as a Tensor outside of the graph."""
+        t = self.detach()
+        t._version = [0, None]  # writes through .data are the user's own business
+        return t
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        self.array = value.array
+
+    @property
+    def shape(self) -> Size:
+        return Size(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    @property
+    def device(self) -> Device:
+        return backend.device_of(self.array)
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.grad_fn is None
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def grad_fn(self) -> Any:
+        """The Node that made this tensor; None for a leaf."""
+        if self._base is not None:
+            inplace.refresh(self)
+        return self._node
+
+    @property
+    def T(self) -> Tensor:
+        """All dimensions reversed: the transpose of a matrix."""
+        return sh.permute(self, tuple(reversed(range(self.array.ndim))))
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two dimensions swapped."""
+        return sh.transpose(self, -1, -2)
+
+    @property
+    def nbytes(self) -> int:
+        return self.array.nbytes
+
+    @property
+    def itemsize(self) -> int:
+        return self.array.itemsize
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[sh.canonical(dim, self.array.ndim)]
+
+    def dim(self) -> int:
+        return self.array.ndim
+
+    def numel(self) -> int:
+        return self.array.size
+
+    nelement = numel
+
+    def element_size(self) -> int:
+        return self.array.itemsize
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Steps in elements, not bytes."""
+        strides = tuple(s // self.array.itemsize for s in self.array.strides)
+        return strides if dim is None else strides[dim]
+
+    def data_ptr(self) -> int:
+        return inplace._pointer(self.array)
+
+    def is_contiguous(self) -> bool:
+        return bool(self.array.flags.c_contiguous)
+
+    def is_floating_point(self) -> bool:
+        return self.array.dtype.kind in "fV"
+
+    def __repr__(self) -> str:
+        from .printing import tensor_repr
+
+        return tensor_repr(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.array.ndim == 0 else object.__format__(self, spec)
+
+    # -------------------------------------------------------------------------- to Python
+
+    def item(self) -> Any:
+        """The one number it holds."""
+        if self.array.size != 1:
+            raise ShapeError(
+                f"item: a tensor of {self.array.size} elements {tuple(self.array.shape)} is not "
+                "one number: use tolist()"
+            )
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        return self.array.tolist()
+
+    def numpy(self, *, force: bool = False) -> np.ndarray:
+        """The NumPy array underneath, sharing memory."""
+        if force:
+            return backend.to_numpy(self.array)
+        if self.requires_grad:
+            raise GraphError("numpy: the tensor requires grad: use .detach().numpy()")
+        if self.is_cuda:
+            raise DeviceError(f"numpy: the tensor is on {self.device}: use .cpu().numpy()")
+        return self.array
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        array = self.numpy()
+        return array if dtype is None and not copy else np.array(array, dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """np.exp(t) and array * t run our ops; a ufunc without one raises, it never detaches."""
+        ours = _UFUNCS.get(ufunc.__name__)
+        if method != "__call__" or kwargs or ours is None:
+            raise ArgumentError(
+                f"numpy.{ufunc.__name__} on a Tensor has no op here: use tt.{ufunc.__name__}, or "
+                "t.detach().numpy() to leave the graph"
+            )
+        return ours(*[wrap(i) if isinstance(i, np.ndarray) and i.ndim else i for i in inputs])
+
+    def __len__(self) -> int:
+        if not self.array.ndim:
+            raise ArgumentError("len() of a 0-d tensor")
+        return len(self.array)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.array.ndim:
+            raise ArgumentError("iteration over a 0-d tensor")
+        return iter(sh.unbind(self, 0))
+
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise ShapeError(
+                f"the truth of a tensor of {self.array.size} elements is ambiguous: use .any() or "
+                ".all()"
+            )
+        return bool(self.array.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.array.dtype.kind not in "iub":
+            raise ArgumentError(f"only integer tensors can be an index, this is {self.dtype}")
+        return operator.index(self.item())
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self.detach() == value).any())
+
+    __hash__ = object.__hash__
+
+    # -------------------------------------------------------------------------- devices, dtypes
+
+    def to(self, *args: Any, device: Any = None, dtype: Any = None, copy: bool = False) -> Tensor:
+        """`t.to("cuda")`, `t.to(tt.float16)`, `t.to(other)`: on the tape, itself if nothing changes."""
+        for a in args:
+            if isinstance(a, Variable):
+                device, dtype = backend.device_of(a.array), a.array.dtype
+            elif isinstance(a, Device) or (
+                isinstance(a, str) and a.partition(":")[0] in ("cpu", "cuda", "auto")
+            ):
+                device = a
+            elif a is not None and not isinstance(a, bool):
+                dtype = a
+        t = self
+        if device is not None:
+            device = backend.resolve(device)
+            source = backend.device_of(t.array)
+            if device != source:
+                t = e.transfer(t, device, source)
+        if dtype is not None and t.array.dtype != dtype:
+            t = e.cast(t, dtype=_dtype(dtype))
+        return t.clone() if copy and t is self else t
+
+    def cpu(self) -> Tensor:
+        return self.to("cpu")
+
+    def cuda(self, device: Any = "cuda") -> Tensor:
+        return self.to(backend.resolve(device))
+
+    def type(self, dtype: Any) -> Tensor:
+        return self.to(dtype=dtype)
+
+    astype = type  # NumPy's name, for rules that run on Tensors
+
+    def type_as(self, other: Tensor) -> Tensor:
+        return self.to(other)
+
+    def float(self) -> Tensor:
+        return self.to(dtype=dtypes.float32)
+
+    def double(self) -> Tensor:
+        return self.to(dtype=dtypes.float64)
+
+    def half(self) -> Tensor:
+        return self.to(dtype=dtypes.float16)
+
+    def long(self) -> Tensor:
+        return self.to(dtype=dtypes.int64)
+
+    def int(self) -> Tensor:
+        return self.to(dtype=dtypes.int32)
+
+    def bool(self) -> Tensor:
+        return self.to(dtype=dtypes.bool)
+
+    # -------------------------------------------------------------------------- autograd
+
+    def backward(
+        self, gradient: Any = None, retain_graph: Any = None, create_graph: Any = False,
+        inputs: Any = None,
+    ) -> None:  # fmt: skip
+        """Add d(self)/d(leaf) to the .grad of every leaf that self was computed from."""
+        autograd.backward(self, gradient, retain_graph, create_graph, inputs)
+
+    def detach(self) -> Tensor:
+        """The same memory, outside of the graph."""
+        t = wrap(self.array)
+        t._version = self._version
+        return t
+
+    def detach_(self) -> Tensor:
+        self._node, self.requires_grad = None, False
+        return self
+
+    def requires_grad_(self, requires_grad: Any = True) -> Tensor:
+        """Ask for gradients at this leaf, or no longer; returns self."""
+        if requires_grad and self.array.dtype.kind not in "fV":
+            raise DtypeError(f"only floating tensors can require gradients, this is {self.dtype}")
+        if not requires_grad and self._node is not None:
+            raise GraphError("requires_grad can be turned off at leaves only: use .detach()")
+        self.requires_grad = bool(requires_grad)
+        return self
+
+    register_hook = autograd.register_hook
+    retain_grad = autograd.retain_grad
+    _refresh = inplace.refresh
+    clone = e.clone
+
+    # -------------------------------------------------------------------------- operators
+
+    __add__, __radd__ = _operator(e.add), _operator(e.add, True)
+    __sub__, __rsub__ = _operator(e.sub), _operator(e.sub, True)
+    __mul__, __rmul__ = _operator(e.mul), _operator(e.mul, True)
+    __truediv__, __rtruediv__ = _operator(e.div), _operator(e.div, True)
+    __pow__, __rpow__ = _operator(e.pow), _operator(e.pow, True)
+    __matmul__, __rmatmul__ = _operator(linalg.matmul), _operator(linalg.matmul, True)
+    __and__, __rand__ = _operator(e.bitwise_and), _operator(e.bitwise_and, True)
+    __or__, __ror__ = _operator(e.bitwise_or), _operator(e.bitwise_or, True)
+    __xor__, __rxor__ = _operator(e.bitwise_xor), _operator(e.bitwise_xor, True)
+    __eq__, __ne__ = _operator(e.eq), _operator(e.ne)
+    __lt__, __le__ = _operator(e.lt), _operator(e.le)
+    __gt__, __ge__ = _operator(e.gt), _operator(e.ge)
+    __neg__, __abs__, __invert__ = e.neg, e.abs, e.bitwise_not
+    __getitem__, __setitem__ = index.getitem, inplace.setitem
+
+    # -------------------------------------------------------------------------- elementwise
+
+    add, sub, mul, div, neg, pow = e.add, e.sub, e.mul, e.div, e.neg, e.pow
+    subtract, multiply, divide, true_divide = e.sub, e.mul, e.div, e.div
+    abs, sign, exp, log, sqrt, rsqrt = e.abs, e.sign, e.exp, e.log, e.sqrt, e.rsqrt
+    sin, cos, tanh, sigmoid, erf = e.sin, e.cos, e.tanh, e.sigmoid, e.erf
+    relu = e.relu
+    maximum, minimum, clamp, masked_fill = e.maximum, e.minimum, e.clamp, e.masked_fill
+    eq, ne, lt, le, gt, ge = e.eq, e.ne, e.lt, e.le, e.gt, e.ge
+    isnan, isinf, isfinite, logical_not = e.isnan, e.isinf, e.isfinite, e.logical_not
+
+    def where(self, condition: Any, other: Any) -> Tensor:
+        return e.where(condition, self, other)
+
+    # -------------------------------------------------------------------------- the other ops
+
+    sum, mean, var, std = reduce.sum, reduce.mean, reduce.var, reduce.std
+    max, min, amax, amin = reduce.max, reduce.min, reduce.amax, reduce.amin
+    argmax, argmin, logsumexp = reduce.argmax, reduce.argmin, reduce.logsumexp
+    all, any, cumsum = reduce.all, reduce.any, reduce.cumsum
+
+    reshape, view, flatten, unflatten = sh.reshape, sh.view, sh.flatten, sh.unflatten
+    permute, transpose, movedim, t = sh.permute, sh.transpose, sh.movedim, sh.t
+    swapaxes = swapdims = sh.transpose
+    squeeze, unsqueeze, expand = sh.squeeze, sh.unsqueeze, sh.expand
+    split, chunk, unbind, flip = sh.split, sh.chunk, sh.unbind, sh.flip
+    tril, triu, diagonal, contiguous = sh.tril, sh.triu, sh.diagonal, sh.contiguous
+
+    def expand_as(self, other: Tensor) -> Tensor:
+        return sh.expand(self, other.shape)
+
+    def view_as(self, other: Tensor) -> Tensor:
+        return sh.view(self, other.shape)
+
+    def reshape_as(self, other: Tensor) -> Tensor:
+        return sh.reshape(self, other.shape)
+
+    gather, topk, sort, argsort = index.gather, index.topk, index.sort, index.argsort
+    nonzero = index.nonzero
+    matmul = linalg.matmul
+    softmax, log_softmax = nn.softmax, nn.log_softmax
+
+    # -------------------------------------------------------------------------- in place
+
+    copy_, fill_, zero_ = inplace.copy_, inplace.fill_, inplace.zero_
+    add_, __iadd__ = (inplace.in_place(e.add, name) for name in ("add_", "+="))
+    sub_, __isub__ = (inplace.in_place(e.sub, name) for name in ("sub_", "-="))
+    mul_, __imul__ = (inplace.in_place(e.mul, name) for name in ("mul_", "*="))
+    div_, __itruediv__ = (inplace.in_place(e.div, name) for name in ("div_", "/="))
+    pow_, __ipow__ = (inplace.in_place(e.pow, name) for name in ("pow_", "**="))
+    neg_, abs_, exp_ = (inplace.in_place(f, f.op.name + "_") for f in (e.neg, e.abs, e.exp))
+    sqrt_, log_, tanh_ = (inplace.in_place(f, f.op.name + "_") for f in (e.sqrt, e.log, e.tanh))
+    relu_, sigmoid_ = (inplace.in_place(f, f.op.name + "_") for f in (e.relu, e.sigmoid))
+    clamp_ = inplace.in_place(e.clamp, "clamp_")
+    masked_fill_ = inplace.in_place(e.masked_fill, "masked_fill_")
+
+    # -------------------------------------------------------------------------- copies
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        if self._node is not None:
+            raise GraphError("only leaves can be deep-copied: detach() or clone() this tensor")
+        t = wrap(self.array.copy(), None, self.requires_grad)
+        t.__class__ = self.__class__
+        t.grad = None if self.grad is None else self.grad.__deepcopy__(memo)
+        memo[id(self)] = t
+        return t
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self._node is not None:
+            raise GraphError("only leaves can be pickled: detach() this tensor")
+        return _rebuild, (type(self), self.array, self.requires_grad)
+
+
+def _rebuild(cls: Any, array: Any, requires_grad: bool) -> Tensor:
+    t = wrap(array, None, requires_grad)
+    t.__class__ = cls
+    return t
+
+
+def _dtype(dtype: Any) -> np.dtype:
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        raise ArgumentError(f"{dtype!r} is neither a dtype such as tt.float32 nor a device") from None
+
+
+_UFUNCS = {
+    "add": e.add, "subtract": e.sub, "multiply": e.mul, "divide": e.div, "power": e.pow,
+    "negative": e.neg, "absolute": e.abs, "exp": e.exp, "log": e.log, "sqrt": e.sqrt, "sin": e.sin,
+    "cos": e.cos, "tanh": e.tanh, "maximum": e.maximum, "minimum": e.minimum, "sign": e.sign,
+    "equal": e.eq, "not_equal": e.ne, "less": e.lt, "less_equal": e.le, "greater": e.gt,
+    "greater_equal": e.ge, "matmul": linalg.matmul, "isnan": e.isnan, "isinf": e.isinf,
+    "isfinite": e.isfinite, "logical_not": e.logical_not,
+}  # fmt: skip
