@@ -5,8 +5,11 @@
 #
 # Needs Python 3.11 or newer. PYTHON=/path/to/python chooses one; ARGS="--max-steps 100" is passed on.
 
-PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p $(NEW_ENOUGH) && echo $$p && break; done)
+endif
 BIN := .venv/bin
 CODE := $(wildcard tinytensor gpt data benchmarks tests setup.py)
 
@@ -35,7 +38,7 @@ clean:
 	touch $@
 
 .venv/bin/python:
-	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	@$(or $(PYTHON),false) $(NEW_ENOUGH) || { \
 	    echo 'make: needs Python 3.11 or newer, and $(or $(PYTHON),python3) is not.' >&2; \
 	    echo '      Install one, or name it: make PYTHON=/path/to/python3.11' >&2; exit 2; }
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 2; }

@@ -9,6 +9,7 @@ Needs the standard library alone, so that a wrong flag is answered before anythi
 
 import json
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -243,7 +244,8 @@ def summary(config: Config) -> str:
     lines = [f"preset  {config.preset}, model {config.model}"]
     for name, group in groups(Config).items():
         values = {key: getattr(getattr(config, name), key) for key in own_settings(group)}
-        lines.append(f"{name:<8}" + ", ".join(f"{k} {v}" for k, v in values.items() if v != ""))
+        text = ", ".join(f"{k} {v}" for k, v in values.items() if v != "")
+        lines.append(textwrap.fill(f"{name:<8}{text}", 88, subsequent_indent=" " * 8))
     return "\n".join(lines)
 
 

@@ -1,0 +1,96 @@
+"""Continue a prompt with a trained model: `python -m gpt.generate RUN --prompt TEXT`."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ConfigError, command
+from .options import Group, Parser, build, flag_of, option
+
+
+@dataclass(frozen=True)
+class Sampling(Group):
+    """Sampling: what is continued, and how the next token is chosen."""
+
+    prompt: str = option("\n", "text to continue")
+    max_new_tokens: int = option(500, "how much to write", at_least=1)
+    temperature: float = option(
+        1.0, "1 is as the model learned; lower is safer, 0 always takes the likeliest", at_least=0.0
+    )
+    top_k: int = option(0, "choose among the k likeliest only; 0 is among all", at_least=0)
+    num_samples: int = option(1, "continuations of the prompt", at_least=1)
+    seed: int = option(1337, "same seed, same text", at_least=0, below=2**64)
+    device: str = option(
+        "auto", "cpu, cuda, cuda:N, or auto: cuda where it works, else cpu",
+        pattern=r"auto|cpu|cuda(:\d+)?", expected="cpu, cuda, cuda:N or auto",
+    )
+
+
+@command
+def main() -> int:
+    run, sampling = from_command_line(sys.argv[1:])
+
+    import tinytensor as tt
+
+    from .checkpoint import Checkpoint
+    from .models import build_model
+
+    device = tt.backend.resolve(sampling.device)
+    saved = Checkpoint.find(run)
+    saved.tokenizer.encode(sampling.prompt)  # an unknown character is answered before any loading
+    model = build_model(saved.config).to(device)
+    model.load_state_dict({name: tt.tensor(w) for name, w in saved.weights().items()})
+    tt.manual_seed(sampling.seed)
+    for _ in range(sampling.num_samples):
+        text = complete(model, saved.tokenizer, sampling.prompt, sampling.max_new_tokens,
+                        sampling.temperature, sampling.top_k or None)  # fmt: skip
+        print(sampling.prompt + text)
+        if sampling.num_samples > 1:
+            print("---")
+    return 0
+
+
+def from_command_line(argv: list[str]) -> tuple[str, Sampling]:
+    """The run and the settings that `python -m gpt.generate ARGV` asks for, or all problems."""
+    parser = Parser(Sampling, usage="python -m gpt.generate RUN [--prompt TEXT] [flags]",
+                    description="Continue a prompt with the last checkpoint of a run.")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or one checkpoint")
+    space, values, problems = parser.read(argv)
+    if space.run is None:
+        problems.append("name a run folder: python -m gpt.generate runs/tales")
+    try:
+        sampling = build(Sampling, values, {name: f"{flag_of(name)} {{}}" for name in values})
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return space.run, sampling
+
+
+def complete(
+    model: Any,
+    tokenizer: Any,
+    prompt: str,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+) -> str:
+    """What the model writes after `prompt`, which is not repeated. Needs one token at least."""
+    import tinytensor as tt
+
+    device = next(iter(model.parameters())).device
+    ids = tokenizer.encode(prompt)
+    if not len(ids):
+        raise ConfigError(["--prompt: is empty; one character is needed to continue from"])
+    if temperature == 0:
+        temperature, top_k = 1.0, 1
+    model.eval()
+    with tt.no_grad():
+        idx = tt.tensor(ids[None].astype("int64"), device=device)  # (1, T)
+        out = model.generate(idx, max_new_tokens, temperature=temperature, top_k=top_k)
+    model.train()
+    return tokenizer.decode(out[0, len(ids):].numpy())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
