@@ -59,10 +59,10 @@ class Batches:
             if value < 1:
                 raise DataError(f"--{flag} is {value}: it must be at least 1")
         if len(tokens) < block_size + 1:
+            shorter = f"--block-size {len(tokens) - 1} or less, or " if len(tokens) > 1 else ""
             raise DataError(
                 f"{name} has {len(tokens):,} tokens, but --block-size {block_size} needs at least "
-                f"{block_size + 1:,} (a window and the token after it): use --block-size "
-                f"{max(len(tokens) - 1, 1)} or less, or more text"
+                f"{block_size + 1:,} (a window and the token after it): use {shorter}more text"
             )
         if not 0 <= seed < 2**64:
             raise DataError(f"--seed is {seed}: it must lie between 0 and 2**64 - 1")

@@ -101,9 +101,7 @@ class _Resume:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
-        if self.size > self.n_bytes:
-            self.part.unlink()
-        if self.size < self.n_bytes:
+        if self.size < self.n_bytes:  # else: complete, or not our file, as its hash will tell
             self._append(url)
         os.replace(self.part, output_file)
 

@@ -11,7 +11,7 @@ import numpy as np
 from gpt.tokenizers.char import CharTokenizer
 from gpt.tokenizers.errors import TokenizerError, UnknownCharacter
 
-__all__ = ["CharTokenizer", "Tokenizer", "TokenizerError", "UnknownCharacter", "load"]
+__all__ = ["CharTokenizer", "Tokenizer", "TokenizerError", "UnknownCharacter", "from_dict", "load"]
 
 
 class Tokenizer(Protocol):
@@ -47,6 +47,14 @@ class Tokenizer(Protocol):
 TYPES = {kind.type: kind for kind in (CharTokenizer,)}
 
 
+def from_dict(state: object) -> Tokenizer:
+    """The tokenizer, of whichever kind, whose `to_dict` this was. Raises TokenizerError if none."""
+    kind = state.get("type") if isinstance(state, dict) else None
+    if not isinstance(kind, str) or kind not in TYPES:
+        raise TokenizerError(f"tokenizer type {kind!r} is unknown; there are {', '.join(TYPES)}")
+    return TYPES[kind].from_dict(state)
+
+
 def load(path: str | Path) -> Tokenizer:
     """The tokenizer that `save` wrote, of whichever kind. Raises TokenizerError if it is none."""
     try:
@@ -55,12 +63,7 @@ def load(path: str | Path) -> Tokenizer:
         raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise TokenizerError(f"{path} is not JSON ({error}): is it a tokenizer's file?") from None
-    kind = state.get("type") if isinstance(state, dict) else None
-    if kind not in TYPES:
-        raise TokenizerError(
-            f"{path}: tokenizer type {kind!r} is unknown; there are {', '.join(TYPES)}"
-        )
     try:
-        return TYPES[kind].from_dict(state)
+        return from_dict(state)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from None
