@@ -47,10 +47,10 @@ class Options:
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
             raise DataError(
-                f"val_fraction is {self.val_fraction}: it must lie between 0 and 1, as in 0.1"
+                f"--val-fraction is {self.val_fraction}: it must lie between 0 and 1, as in 0.1"
             )
         if self.n_chars is not None and self.n_chars < 2:
-            raise DataError(f"n_chars is {self.n_chars}: at least 2 are needed, one to hold out")
+            raise DataError(f"--n-chars is {self.n_chars}: at least 2 are needed, one to hold out")
 
 
 def from_text(name: str, text: str, source: str, options: Options) -> Corpus:
@@ -60,6 +60,6 @@ def from_text(name: str, text: str, source: str, options: Options) -> Corpus:
     if not train or not val:
         raise DataError(
             f"{source}: {len(text)} characters leave {len(train)} to train on and {len(val)} to "
-            f"hold out at val_fraction {options.val_fraction}; both must have some: use more text"
+            f"hold out at --val-fraction {options.val_fraction}; both must have some: use more text"
         )
     return Corpus(name, train, val, source)

@@ -173,7 +173,7 @@ def test_a_wrong_file_put_there_by_hand(tmp_path):
 
 def test_a_folder_that_cannot_be_made(server, tmp_path):
     (tmp_path / "taken").write_text("a file where a folder should be")
-    with pytest.raises(DataError, match="cannot write .*taken"):
+    with pytest.raises(DataError, match="cannot write .*taken.*--data-dir"):
         download(server.url).fetch(tmp_path / "taken" / "deeper")
 
 
@@ -227,9 +227,9 @@ def test_unknown_names_are_answered_with_the_nearest():
 def test_mistakes_are_named(tmp_path):
     path = tmp_path / "short.txt"
     path.write_text("ab")
-    with pytest.raises(DataError, match="val_fraction is 0: it must lie between"):
+    with pytest.raises(DataError, match="--val-fraction is 0: it must lie between"):
         data.load(path, val_fraction=0)
-    with pytest.raises(DataError, match="n_chars is 1"):
+    with pytest.raises(DataError, match="--n-chars is 1"):
         data.load(path, n_chars=1)
     path.write_text("a")
     with pytest.raises(DataError, match="1 characters leave 0 to train on and 1 to hold out"):
