@@ -82,7 +82,8 @@ class Download:
                     again = had > 0  # the part may have been another mirror's, or an older one
                 except OSError as error:
                     raise DataError(
-                        f"cannot write {path}: {error.strerror or error}; choose another folder with --data-dir"
+                        f"cannot write {path}: {error.strerror or error}; "
+                        f"choose another folder with --data-dir"
                     ) from error
                 if not again:
                     break
