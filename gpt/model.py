@@ -1,0 +1,139 @@
+"""GPT-2 (Radford et al. 2019) on tinytensor, with GPT-2's parameter names.
+
+    x = wte[idx] + wpe[position]
+    n_layer times:  x = x + attn(ln_1(x));  x = x + mlp(ln_2(x))
+    logits = lm_head(ln_f(x))
+
+The course's variant by config: norm_position 'post' (x = ln_1(x + attn(x))), ReLU, an untied head.
+Shapes: B batch, T time, C = n_embd, nh = n_head, hs = C / nh, V = vocab_size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tinytensor as tt
+from tinytensor import nn
+from tinytensor.nn import functional as F
+
+from .config import GPTConfig
+from .sampling import generate
+
+ACTIVATIONS = {
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu": F.gelu,
+    "relu": F.relu,
+}
+
+
+class CausalSelfAttention(nn.Module):
+    """Each position looks at itself and at those before it, in n_head ways at once."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.n_head, self.dropout = config.n_head, config.dropout
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.resid_dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: tt.Tensor) -> tt.Tensor:
+        B, T, C = x.shape
+        # one product for queries, keys and values, then heads become a batch dimension
+        qkv = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, nh, hs)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, nh, T, hs) each
+        y = F.scaled_dot_product_attention(
+            q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=True
+        )  # (B, nh, T, hs)
+        y = y.transpose(1, 2).reshape(B, T, C)  # heads side by side again
+        return self.resid_dropout(self.c_proj(y))
+
+
+class MLP(nn.Module):
+    """Position by position: four times as wide, a nonlinearity, and back."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.activation = ACTIVATIONS[config.activation]
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: tt.Tensor) -> tt.Tensor:
+        return self.dropout(self.c_proj(self.activation(self.c_fc(x))))  # (B, T, C)
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each added to the residual stream."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.post_norm = config.norm_position == "post"
+        self.ln_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.attn = CausalSelfAttention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.mlp = MLP(config)
+
+    def forward(self, x: tt.Tensor) -> tt.Tensor:
+        if self.post_norm:
+            x = self.ln_1(x + self.attn(x))
+            return self.ln_2(x + self.mlp(x))
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT(nn.Module):
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        if config.n_embd % config.n_head:
+            raise ValueError(f"n_head = {config.n_head} must divide n_embd = {config.n_embd}")
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        self.drop = nn.Dropout(config.dropout)
+        self.h = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
+        self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        if config.tie_weights:  # Press & Wolf 2017: reading and writing share one matrix
+            self.lm_head.weight = self.wte.weight
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        """GPT-2's: N(0, 0.02), and 0.02 / sqrt(2 n_layer) into the residual stream.
+
+        With an untied head the first loss is ln V + n_embd * 0.02^2 / 2 on average: ln_f makes
+        the n_embd squares of its output add up to n_embd, so a logit is N(0, n_embd * 0.02^2).
+        """
+        for name, p in self.named_parameters():
+            if name.endswith("c_proj.weight"):
+                nn.init.normal_(p, std=0.02 / math.sqrt(2 * self.config.n_layer))
+            elif p.ndim == 2:
+                nn.init.normal_(p, std=0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(p)
+
+    def forward(
+        self, idx: tt.Tensor, targets: tt.Tensor | None = None
+    ) -> tuple[tt.Tensor, tt.Tensor | None]:
+        """Logits (B, T, V) and, given targets (B, T), their mean cross-entropy in nats per token.
+
+        Without targets only the last position's logits, (B, 1, V): all that sampling needs.
+        Targets of -1 do not count.
+        """
+        B, T = idx.shape
+        if T > self.config.block_size:
+            raise ValueError(f"{T} tokens do not fit block_size = {self.config.block_size}")
+        x = self.wte(idx) + self.wpe(tt.arange(T, device=idx.device))  # (B, T, C) + (T, C)
+        x = self.drop(x)
+        for block in self.h:
+            x = block(x)
+        x = self.ln_f(x)
+        if targets is None:
+            return self.lm_head(x[:, -1:]), None
+        logits = self.lm_head(x)  # (B, T, V)
+        rows = logits.view(B * T, self.config.vocab_size)
+        return logits, F.cross_entropy(rows, targets.reshape(-1), ignore_index=-1)
+
+    def generate(self, idx: tt.Tensor, max_new_tokens: int, **options: Any) -> tt.Tensor:
+        """idx (B, T) continued: see gpt.sampling.generate."""
+        return generate(self, idx, max_new_tokens, block_size=self.config.block_size, **options)

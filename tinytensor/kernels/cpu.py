@@ -1,0 +1,245 @@
+"""CPU versions of the ops that a GPT spends its time in, in NumPy.
+
+Memory-bound work goes block by block of rows: a block and its temporaries stay in the L2 cache,
+so main memory is read and written once, whatever the number of steps. Sums over rows and columns
+are matrix-vector products, which BLAS does at the speed of memory.
+
+Overrides, never definitions: each equals its reference in ops/ within rounding, and hands over the
+same saved values. Anything unusual (float64, odd shapes) goes to the reference itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Iterator
+
+import numpy as np
+
+from ..op import Saved
+from ..ops import elementwise, index, nn
+
+BLOCK_BYTES = 128 * 1024  # of one operand: a few of them fit into an L2 of 1 MiB
+
+
+def row_blocks(rows: int, row_bytes: int) -> Iterator[slice]:
+    """Slices of so many rows that one operand's block is about BLOCK_BYTES."""
+    step = max(1, BLOCK_BYTES // max(row_bytes, 1))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def _rows(a: np.ndarray) -> np.ndarray:
+    """(..., C) as (N, C)."""
+    return a.reshape(-1, a.shape[-1])
+
+
+# ------------------------------------------------------------------------------ GELU
+
+_C = math.sqrt(2 / math.pi)
+_gelu, _gelu_rule = elementwise.gelu.op.forward, elementwise.gelu.op.rules["x"].function
+
+
+@elementwise.gelu.kernel("cpu")
+def _(xp: Any, x: np.ndarray, *, approximate: str = "none") -> np.ndarray:
+    if approximate != "tanh" or x.dtype == np.float16 or not x.flags.c_contiguous:
+        return _gelu(xp, x, approximate=approximate)
+    out = np.empty_like(x)
+    flat, result = x.reshape(-1), out.reshape(-1)
+    for s in row_blocks(flat.size, x.itemsize):
+        v, t = flat[s], result[s]
+        _tanh_argument(v, t)
+        np.tanh(t, t)
+        t += 1
+        t *= v
+        t *= 0.5  # x/2 * (1 + tanh u)
+    return out
+
+
+def _tanh_argument(v: np.ndarray, u: np.ndarray) -> None:
+    """u = sqrt(2/pi) * (v + 0.044715 v^3)"""
+    np.multiply(v, v, u)
+    u *= 0.044715 * _C
+    u += _C
+    u *= v
+
+
+@elementwise.gelu.kernel("cpu", "x")
+def _(xp: Any, g: np.ndarray, x: np.ndarray, approximate: str) -> np.ndarray:
+    plain = x.flags.c_contiguous and g.flags.c_contiguous and x.dtype != np.float16
+    if approximate != "tanh" or not plain:
+        return _gelu_rule(xp, g, x, approximate)
+    out = np.empty_like(x)
+    flat, grad, result = x.reshape(-1), g.reshape(-1), out.reshape(-1)
+    step = max(1, BLOCK_BYTES // x.itemsize)
+    t, w = np.empty(min(step, flat.size), x.dtype), np.empty(min(step, flat.size), x.dtype)
+    for s in row_blocks(flat.size, x.itemsize):
+        v, r = flat[s], result[s]
+        t, w = t[: v.size], w[: v.size]
+        _tanh_argument(v, t)
+        np.tanh(t, t)
+        np.multiply(v, v, r)
+        r *= 3 * 0.044715 * _C
+        r += _C
+        r *= v  # x u'
+        np.multiply(t, t, w)
+        np.subtract(1, w, w)
+        r *= w  # x u' (1 - t^2)
+        r += t
+        r += 1
+        r *= 0.5
+        r *= grad[s]
+    return out
+
+
+# ------------------------------------------------------------------------------ layer_norm
+
+_layer_norm = nn._layer_norm.op.forward
+_layer_norm_rule = nn._layer_norm.op.rules["x"].function
+
+
+@nn._layer_norm.kernel("cpu")
+def _(xp: Any, x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
+    if not x.flags.c_contiguous or x.size == 0 or x.dtype == np.float16:
+        return _layer_norm(xp, x, weight, bias, eps=eps)
+    rows = _rows(x)
+    n, width = rows.shape
+    out, inv_std = np.empty_like(rows), np.empty((n, 1), x.dtype)
+    mean = rows.mean(axis=1, keepdims=True)
+    for s in row_blocks(n, width * x.itemsize):
+        o = out[s]
+        np.subtract(rows[s], mean[s], o)
+        variance = np.einsum("ij,ij->i", o, o)[:, None]
+        variance /= width
+        variance += eps
+        np.sqrt(variance, variance)
+        np.divide(1, variance, inv_std[s])
+        o *= inv_std[s]
+        if weight is not None:
+            o *= weight
+        if bias is not None:
+            o += bias
+    lead = (*x.shape[:-1], 1)
+    saved = Saved(mean=mean.reshape(lead), inv_std=inv_std.reshape(lead))
+    return out.reshape(x.shape), saved
+
+
+@nn._layer_norm.kernel("cpu", "x", "weight", "bias")
+def _(xp: Any, g: Any, x: Any, weight: Any, mean: Any, inv_std: Any) -> Any:
+    plain = g.flags.c_contiguous and x.flags.c_contiguous and x.dtype != np.float16
+    if weight is None or not plain or x.size == 0:
+        return _layer_norm_rule(xp, g, x, weight, mean, inv_std)
+    g2, x2, mean, inv_std = _rows(g), _rows(x), mean.reshape(-1, 1), inv_std.reshape(-1, 1)
+    n, width = x2.shape
+    dx = np.empty_like(x2)
+    d_weight, d_bias = np.zeros(width, x.dtype), np.zeros(width, x.dtype)
+    average = weight / width
+    for s in row_blocks(n, width * x.itemsize):
+        grad, d = g2[s], dx[s]
+        x_hat = x2[s] - mean[s]
+        x_hat *= inv_std[s]
+        product = grad * x_hat
+        ones = np.ones(len(grad), x.dtype)
+        d_weight += ones @ product
+        d_bias += ones @ grad
+        # with g_hat = g * weight:  (g_hat - mean(g_hat) - x_hat * mean(g_hat * x_hat)) * inv_std
+        np.multiply(grad, weight, d)
+        d -= (grad @ average)[:, None]
+        x_hat *= (product @ average)[:, None]
+        d -= x_hat
+        d *= inv_std[s]
+    return dx.reshape(x.shape), d_weight, d_bias
+
+
+# ------------------------------------------------------------------------------ embedding
+
+
+@index._add_rows.kernel("cpu")
+def _(xp: Any, x: np.ndarray, *, index: np.ndarray, count: int) -> np.ndarray:
+    """Sort by row number, then add up runs of equal ones: no scattered read-modify-write."""
+    rows, flat = _rows(x), index.reshape(-1)
+    out = np.zeros((count, x.shape[-1]), x.dtype)
+    if flat.size:
+        order = np.argsort(flat, kind="stable")
+        numbers = flat[order]
+        starts = np.flatnonzero(np.concatenate(([True], numbers[1:] != numbers[:-1])))
+        out[numbers[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+    return out
+
+
+# ------------------------------------------------------------------------------ attention
+
+_attention = nn._attention.op.forward
+_attention_rule = nn._attention.op.rules["query"].function
+
+
+def _plain_attention(q: Any, k: Any, v: Any, mask: Any, dropout_p: float) -> bool:
+    return (
+        mask is None
+        and not dropout_p
+        and q.ndim == 4
+        and q.shape[:2] == k.shape[:2] == v.shape[:2]
+        and q.dtype != np.float16
+        and q.size > 0
+        and k.size > 0
+    )
+
+
+def _hidden(L: int, S: int, dtype: Any) -> np.ndarray:
+    """0 where a key may be seen, -inf above the diagonal."""
+    return np.triu(np.full((L, S), -np.inf, dtype), 1)
+
+
+@nn._attention.kernel("cpu")
+def _(
+    xp: Any, query: Any, key: Any, value: Any, mask: Any = None,
+    *, is_causal: bool = False, scale: float = 1.0, dropout_p: float = 0.0, rng: Any = None,
+) -> Any:  # fmt: skip
+    if not _plain_attention(query, key, value, mask, dropout_p):
+        return _attention(
+            xp, query, key, value, mask,
+            is_causal=is_causal, scale=scale, dropout_p=dropout_p, rng=rng,
+        )  # fmt: skip
+    B, H, L, _ = query.shape
+    S = key.shape[2]
+    probabilities = np.empty((B, H, L, S), query.dtype)
+    # heads side by side in memory, (B, L, H, E), so that merging them again is free
+    out = np.empty((B, L, H, value.shape[3]), query.dtype).transpose(0, 2, 1, 3)
+    hidden = _hidden(L, S, query.dtype) if is_causal else None
+    for b in row_blocks(B, H * L * S * query.itemsize):
+        P = probabilities[b]
+        np.matmul(query[b], key[b].swapaxes(2, 3), out=P)
+        P *= scale
+        if is_causal:
+            P += hidden
+        P -= P.max(axis=-1, keepdims=True)
+        np.exp(P, P)
+        P /= P.sum(axis=-1, keepdims=True)
+        np.matmul(P, value[b], out=out[b])
+    return out, Saved(probabilities=probabilities)
+
+
+@nn._attention.kernel("cpu", "query", "key", "value", "mask")
+def _(
+    xp: Any, g: Any, query: Any, key: Any, value: Any, mask: Any, scale: float, dropout_p: float,
+    rng: Any, probabilities: Any, needs: Any,
+) -> Any:  # fmt: skip
+    if not _plain_attention(query, key, value, mask, dropout_p):
+        return _attention_rule(
+            xp, g, query, key, value, mask, scale, dropout_p, rng, probabilities, needs
+        )
+    B, H, L, _ = query.shape
+    S = key.shape[2]
+    dq, dk, dv = (
+        np.empty((B, a.shape[2], H, a.shape[3]), a.dtype).transpose(0, 2, 1, 3)
+        for a in (query, key, value)
+    )
+    for b in row_blocks(B, H * L * S * query.itemsize):
+        P, grad = probabilities[b], g[b]
+        np.matmul(P.swapaxes(2, 3), grad, out=dv[b])
+        dS = np.matmul(grad, value[b].swapaxes(2, 3))  # dP, then dS = P * (dP - sum(P * dP))
+        dS -= np.einsum("bhij,bhij->bhi", P, dS)[..., None]
+        dS *= P
+        dS *= scale
+        np.matmul(dS, key[b], out=dq[b])
+        np.matmul(dS.swapaxes(2, 3), query[b], out=dk[b])
+    return dq, dk, dv, None
