@@ -60,13 +60,14 @@ class Variable:
         _Tensor = _Tensor or cls  # the first subclass is Tensor: what ops return
 
 
+_new = object.__new__
 _Tensor: Any = None
 _tensor_namespace: Any = None  # NumPy's names over Tensors; set by namespace.py
 
 
 def wrap(array: Any, node: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor around an array, without any check: the cheapest way to make one."""
-    t = _Tensor.__new__(_Tensor)
+    t = _new(_Tensor)
     t.array = array
     t.grad = None
     t.requires_grad = requires_grad
