@@ -57,7 +57,7 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
         not plain or first.dtype.kind not in "fV" or type(promote) is tuple
     ):
         args, arrays = _promote(op, args, arrays)
-    if type(first) is ndarray and not autograd.mode.watchers:
+    if type(first) is ndarray:
         xp = np
         try:
             out = op.implementations["numpy"](np, *arrays, **static)
@@ -78,7 +78,14 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
         t._node = _record(op, args, arrays, tuple(needs), out, saved, static, t)
     if op.view:
         _share(t, args[0], out, arrays[0])
+    if mode.watchers:
+        _tell(op, args, static, (t,), t._node)
     return t
+
+
+def _tell(op: Any, args: tuple, static: dict, outs: tuple, node: Any) -> None:
+    for watcher in mode.watchers:
+        watcher.forward(op, args, static, outs, node)
 
 
 def _record(
@@ -101,10 +108,10 @@ def _record(
     node.static = static
     node.inputs = arrays if plan.uses_saved else None
     cells = [args[i]._version for i in plan.watched if isinstance(args[i], Variable)]
-    if plan.watches_out and t is not None:
-        cells.append(t._version)
+    if plan.watches_out:
+        cells += [o._version for o in t] if type(t) is tuple else (t._version,)
     node.cells = cells
-    node.stamp = sum([cell[0] for cell in cells]) if cells else 0
+    node.stamps = [cell[0] for cell in cells]
     node.where = user_line(3)
     node.hooks = None
     return node
@@ -116,8 +123,9 @@ def _several(
 ) -> tuple:  # fmt: skip
     """Tensors for an op with several outputs: each leaves through its own Port of one node."""
     tensors = tuple(wrap(np.asarray(o) if isinstance(o, np.generic) else o) for o in out)
+    node = None
     if tracked and mode.enabled and op.differentiable:
-        node = _record(op, args, arrays, tuple(needs), out, saved, static, None)
+        node = _record(op, args, arrays, tuple(needs), out, saved, static, tensors)
         like = [(o.shape, o.dtype) for o in out]
         for i, t in enumerate(tensors):
             if t.array.dtype.kind in "fV":
@@ -126,13 +134,16 @@ def _several(
     if op.view:
         for t in tensors:
             _share(t, args[0], t.array, arrays[0])
+    if mode.watchers:
+        _tell(op, args, static, tensors, node)
     return tensors
 
 
 def _share(t: Any, source: Any, out: Any, array: Any) -> None:
     """Make t a view of `source`, if their memory is one."""
+    base = out.base
     if isinstance(source, Variable) and (
-        out is array or out.base is (array if array.base is None else array.base)
+        out is array or base is array or (base is not None and base is array.base)
     ):
         t._version = source._version
         if mode.enabled or not source.requires_grad:  # a view taken under no_grad stays outside
@@ -141,7 +152,7 @@ def _share(t: Any, source: Any, out: Any, array: Any) -> None:
 
 
 def _run_elsewhere(op: Any, args: tuple, arrays: list, static: dict) -> tuple[Any, Any]:
-    """On CUDA, or watched: all devices must agree; the current device becomes that of the data."""
+    """On CUDA: all devices must agree; the current device becomes that of the data."""
     located = [(i, a) for i, a in enumerate(arrays) if hasattr(a, "dtype")]
     devices = [backend.device_of(a) for _, a in located]
     if any(d != devices[0] for d in devices):
@@ -160,8 +171,6 @@ def _run_elsewhere(op: Any, args: tuple, arrays: list, static: dict) -> tuple[An
             out = run(xp, *arrays, **static)
     except (ValueError, IndexError, TypeError) as error:
         raise explain(op, args, error) from None
-    for watch in autograd.mode.watchers:
-        watch(op, args, out)
     return xp, out
 
 

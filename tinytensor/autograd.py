@@ -83,10 +83,30 @@ def wrap(array: Any, node: Any = None, requires_grad: bool = False) -> Tensor:
 
 class _Mode(threading.local):
     enabled = True  # are ops recorded?
-    watchers: tuple = ()  # called around every op and rule: anomaly detection, profilers
+    watchers: tuple = ()  # Watchers, the innermost first
 
 
 mode = _Mode()
+
+
+class Watcher:
+    """Looks on inside `with watcher:` as ops run and as backward visits them. Thread-local.
+
+    Anomaly detection, checkpointing and the record of contributions are built on it.
+    """
+
+    def __enter__(self) -> Any:
+        mode.watchers = (self, *mode.watchers)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        mode.watchers = tuple(w for w in mode.watchers if w is not self)
+
+    def forward(self, op: Any, args: tuple, static: dict, outs: tuple, node: Any) -> None:
+        """An op made the Tensors outs; node is on the tape, or None if nothing was recorded."""
+
+    def backward(self, node: Node, g: Any, grads: list) -> None:
+        """The rules of node turned g into grads, one for each argument, or None."""
 
 
 class set_grad_enabled:
@@ -199,15 +219,16 @@ class Node:
     op       the Op;  plan: which values its rules need, how they are called
     parents  for each tensor argument the Node or leaf that receives its gradient, or None
     shapes   the arguments' shapes, where broadcasting has to be undone
-    values   what the rules need, by plan;  None once freed
+    values   what the rules need, by plan;  None once freed; a callable brings them back when it
+             is handed the node (checkpoint)
     inputs   the arguments, only for ops that run again under create_graph
     static   the keyword arguments of the call
-    cells, stamp  versions of the saved tensors: the cells and the sum of their counts
+    cells, stamps  the version cells of the saved tensors, and their counts when saved
     where    the user's line
     """
 
     __slots__ = (
-        "op", "plan", "parents", "shapes", "values", "inputs", "static", "cells", "stamp",
+        "op", "plan", "parents", "shapes", "values", "inputs", "static", "cells", "stamps",
         "where", "hooks", "__weakref__",
     )  # fmt: skip
 
@@ -223,14 +244,11 @@ class Node:
     def vjp(self, g: Any, create_graph: bool) -> list:
         """The gradient of each argument, aligned with `parents`: None where none is needed."""
         values = self.values
-        if values is None:
-            raise GraphError(
-                f"backward a second time through {self.op.name} ({format_line(self.where)}): its "
-                "saved values were freed; call backward(retain_graph=True) the first time"
-            )
+        if type(values) is not tuple:
+            values = self._recover()
         cells = self.cells
-        if cells and sum([cell[0] for cell in cells]) != self.stamp:
-            self._complain_of_overwriting()
+        if cells and [cell[0] for cell in cells] != self.stamps:
+            raise self._overwritten()
         plan, parents = self.plan, self.parents
         if create_graph:
             xp = _tensor_namespace
@@ -265,16 +283,32 @@ class Node:
         if self.plan.keeps_arrays:
             self.values = self.inputs = None
 
-    def _complain_of_overwriting(self) -> None:
-        total = 0
-        for (name, stamp), cell in zip(self.plan.stamps(self), self.cells):
-            total += cell[0]
-            if cell[0] != stamp:
-                raise InPlaceError(
-                    f"{self.op.name} ({format_line(self.where)}) saved its {name} for backward, "
-                    f"but {format_line(cell[1])} overwrote it in place (version {cell[0]}, "
-                    f"saved at {stamp}): use the out-of-place form there, or pass a .clone()"
+    def _recover(self) -> tuple:
+        """The values, where they are not simply there: to be computed again, or freed."""
+        while type(self.values) is not tuple:
+            if self.values is None:
+                raise GraphError(
+                    f"backward a second time through {self.op.name} ({format_line(self.where)}): "
+                    "its saved values were freed; call backward(retain_graph=True) the first time"
                 )
+            self.values(self)
+        return self.values
+
+    def _overwritten(self) -> InPlaceError:
+        """The complaint about the first saved value that was overwritten."""
+        for (what, i), stamp, cell in zip(self.plan.watched_names(self), self.stamps, self.cells):
+            if cell[0] != stamp:
+                break
+        if i is not None and isinstance(self.parents[i], Variable):  # an optimizer's step
+            fix = "call backward() before that line, or compute from a .clone()"
+        else:
+            fix = f"use the out-of-place form there, or hand {self.op.name} a .clone()"
+            fix = "use the out-of-place form there, or write into a .clone()" if i is None else fix
+        return InPlaceError(
+            f"{self.op.name} ({format_line(self.where)}) saved its {what} for backward, but "
+            f"{format_line(cell[1])} overwrote it in place (version {cell[0]}, saved at {stamp}): "
+            f"{fix}"
+        )
 
 
 class Port(Node):
@@ -341,6 +375,7 @@ def _run(
     pending: dict = {}
     ours: set = set()  # nodes whose pending gradient we may add to in place
     found: dict = {}
+    watchers = mode.watchers
 
     def add(node: Any, r: Any, fresh: bool) -> None:
         if node not in pending:
@@ -384,8 +419,11 @@ def _run(
             continue
         if type(g) is list:
             g = _fill(g, create_graph)
-        values = node.values or ()
         grads = node.vjp(g, create_graph)
+        if watchers:
+            for watcher in watchers:
+                watcher.backward(node, g, grads)
+        values = node.values
         for i, (parent, r) in enumerate(zip(node.parents, grads)):
             if r is None or (needed is not None and parent not in needed):
                 continue
@@ -585,3 +623,21 @@ class _Retain:
         t = self.tensor()
         if t is not None:
             _deliver(t, g if mode.enabled else g.array, False, mode.enabled)
+
+
+# ------------------------------------------------------------------------------ what lives elsewhere
+
+_ELSEWHERE = {
+    "checkpoint": "checkpointing", "detect_anomaly": "anomaly", "set_detect_anomaly": "anomaly",
+    "functional": "functional", "gradcheck": "testing", "gradgradcheck": "testing",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """PyTorch's torch.autograd.gradcheck and its like, from the files built on this one."""
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    module = importlib.import_module(f"{_PACKAGE}.{_ELSEWHERE[name]}")
+    return module if name == _ELSEWHERE[name] else getattr(module, name)

@@ -182,7 +182,7 @@ def publish(o: Op) -> Any:
     Static arguments may be passed by position; `axis` and `keepdims` serve as NumPy's spelling.
     """
     parameters = list(inspect.signature(o.forward).parameters.values())[1:]
-    scope: dict[str, Any] = {"_apply": apply, "_op": o, "_unset": _unset}
+    scope: dict[str, Any] = {"__name__": __name__, "_apply": apply, "_op": o, "_unset": _unset}
     heads, tensors, fix = [], [], ""
     for i, p in enumerate(parameters):
         head = f"*{p.name}" if p.kind is p.VAR_POSITIONAL else p.name

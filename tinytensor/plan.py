@@ -101,17 +101,15 @@ class Plan:
         call = eval(f"lambda rule, xp, g, v: rule({', '.join(terms)})", {"needs": needs})
         return Step(rule_names, targets, rule, call)
 
-    def stamps(self, node: Node) -> list[tuple[str, int]]:
-        """For an in-place complaint: (name, version when saved) of each watched tensor."""
+    def watched_names(self, node: Node) -> list[tuple[str, int | None]]:
+        """For an in-place complaint: what each of node.cells is, and which argument, if any."""
         names = self.op.argument_names(len(self.needs))
-        watched = [f"argument {names[i]!r}" for i in self.watched]
-        watched += ["output"] if self.watches_out else []
-        # only the sum was kept: one tensor changed, so the others are as they were saved
-        excess = sum(cell[0] for cell in node.cells) - node.stamp
-        return [
-            (name, cell[0] - (excess if cell[0] >= excess and cell[1] is not None else 0))
-            for name, cell in zip(watched, node.cells)
+        kept = dict(zip(self.keep, node.values))
+        tensors = kept.get(self.op.params[0]) if self.op.variadic else [*map(kept.get, names)]
+        result: list[tuple[str, int | None]] = [
+            (f"argument {names[i]!r}", i) for i in self.watched if hasattr(tensors[i], "dtype")
         ]
+        return result + [("output", None)] * (len(node.cells) - len(result))
 
     def as_tensors(self, node: Node, values: tuple) -> tuple:
         """The kept values as Tensors of the graph, for differentiating the rule itself."""
