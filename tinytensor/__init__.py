@@ -16,7 +16,7 @@ from .op import REGISTRY, Saved, op
 from .ops.elementwise import (
     abs, add, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, clamp, clone, cos, div, eq, erf,
     exp, ge, gt, isfinite, isinf, isnan, le, log, logical_not, lt, masked_fill, maximum, minimum,
-    mul, ne, neg, pow, relu, rsqrt, sigmoid, sign, sin, sqrt, sub, tanh,
+    mul, ne, neg, pow, relu, rsqrt, sigmoid, sign, sin, sqrt, sub, tanh, where,
 )  # fmt: skip
 from .ops.index import argsort, gather, nonzero, sort, topk
 from .ops.linalg import matmul

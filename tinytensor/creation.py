@@ -97,6 +97,10 @@ def _checked(name: str, shape: tuple) -> tuple:
     return shape
 
 
+def _number(v: Any) -> Any:
+    return v.item() if hasattr(v, "item") else v
+
+
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     shape = _checked("zeros", size)
     return _new(lambda xp, d: xp.zeros(shape, d), dtype, device, requires_grad)
@@ -131,7 +135,7 @@ def arange(
     """start, start + step, ... below end: ceil((end - start) / step) numbers."""
     if end is None:
         start, end = 0, start
-    start, end, step = (v.item() if hasattr(v, "item") else v for v in (start, end, step))
+    start, end, step = (_number(v) for v in (start, end, step))
     if step == 0 or (end - start) / step < 0:
         raise ArgumentError(f"arange: from {start} a step of {step} never reaches {end}")
     if dtype is None and all(isinstance(v, int) for v in (start, end, step)):
@@ -151,6 +155,7 @@ def linspace(
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """steps numbers from start to end, both included, equally far apart."""
+    start, end, steps = (_number(v) for v in (start, end, steps))
     return _new(lambda xp, d: xp.linspace(start, end, steps).astype(d), dtype, device, requires_grad)
 
 

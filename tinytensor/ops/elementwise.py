@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from .. import backend, special
+from ..errors import ArgumentError
 from ..op import op
 
 # ------------------------------------------------------------------------------ arithmetic
@@ -44,13 +45,38 @@ mul.rule("y", lambda g, x: g * x)
 
 
 @op(promote="float")
-def div(xp, x, y):
-    """out = x / y; integers divide to floats"""
+def _div(xp, x, y):
     return x / y
 
 
-div.rule("x", lambda g, y: g / y)
-div.rule("y", lambda g, out, y: -g * out / y)  # d(x/y)/dy = -(x/y)/y
+_div.rule("x", lambda g, y: g / y)
+_div.rule("y", lambda g, out, y: -g * out / y)  # d(x/y)/dy = -(x/y)/y
+
+
+@op(promote="same")
+def _div_rounded(xp, x, y, *, rounding_mode):
+    """out = x / y rounded down ('floor') or towards 0 ('trunc'); a step function"""
+    if rounding_mode == "floor":
+        return x // y
+    out = x // y
+    if out.dtype.kind in "fV":
+        return xp.trunc(x / y)
+    return out + ((out < 0) & (out * y != x)).astype(out.dtype)
+
+
+_div_rounded.rule("x", lambda g: g * 0)
+_div_rounded.rule("y", lambda g: g * 0)
+
+
+def div(x, y, *, rounding_mode=None):
+    """out = x / y; integers divide to floats, or stay integers with a rounding mode"""
+    if rounding_mode is None:
+        return _div(x, y)
+    if rounding_mode not in ("floor", "trunc"):
+        raise ArgumentError(
+            f"div: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}"
+        )
+    return _div_rounded(x, y, rounding_mode)
 
 
 @op(promote="same")
@@ -240,8 +266,8 @@ def maximum(xp, x, y):
     return xp.maximum(x, y)
 
 
-maximum.rule("x", lambda g, x, y: g * ((x > y) + 0.5 * (x == y)))
-maximum.rule("y", lambda g, x, y: g * ((x < y) + 0.5 * (x == y)))
+maximum.rule("x", lambda xp, g, x, y: xp.where(x == y, 0.5 * g, g * (x > y)))
+maximum.rule("y", lambda xp, g, x, y: xp.where(x == y, 0.5 * g, g * (x < y)))
 
 
 @op(promote="same")
@@ -250,8 +276,8 @@ def minimum(xp, x, y):
     return xp.minimum(x, y)
 
 
-minimum.rule("x", lambda g, x, y: g * ((x < y) + 0.5 * (x == y)))
-minimum.rule("y", lambda g, x, y: g * ((x > y) + 0.5 * (x == y)))
+minimum.rule("x", lambda xp, g, x, y: xp.where(x == y, 0.5 * g, g * (x < y)))
+minimum.rule("y", lambda xp, g, x, y: xp.where(x == y, 0.5 * g, g * (x > y)))
 
 
 @op(promote="same")

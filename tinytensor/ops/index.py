@@ -13,7 +13,7 @@ from .. import backend
 from ..autograd import Variable, unbroadcast
 from ..errors import ArgumentError, DimError, DtypeError, ShapeError
 from ..op import op
-from .shape import canonical
+from .shape import canonical, reshape
 
 # ------------------------------------------------------------------------------ x[index]
 
@@ -177,11 +177,11 @@ def gather(x, dim, index):
     if not isinstance(index, Variable) or index.array.dtype.kind not in "iu":
         raise DtypeError("gather: index must be a tensor of int64")
     ix, shape = index.array, x.array.shape
+    if ix.size == 0:  # of any shape, as in PyTorch: nothing is gathered
+        return reshape(getitem(reshape(x, -1), slice(0, 0)), ix.shape)
     if x.array.ndim == 0 or ix.ndim == 0:
         if x.array.ndim > 1 or ix.ndim > 1:
             raise ShapeError(f"gather: x {shape} and index {ix.shape} must have as many dims")
-        from .shape import reshape
-
         if x.array.ndim == 0 and ix.ndim == 0:
             return reshape(gather(reshape(x, 1), 0, reshape(index, 1)), ())
         return gather(reshape(x, -1), 0, reshape(index, -1)).reshape(ix.shape)

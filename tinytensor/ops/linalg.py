@@ -5,16 +5,23 @@
 
 from __future__ import annotations
 
+import math
+
 from ..autograd import Variable, unbroadcast
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import op
 from .shape import squeeze, unsqueeze
 
 
+def as_rows(x):
+    """All leading dims as one: (..., k) -> (n, k)."""
+    return x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
+
+
 @op
 def _matmul(xp, x, y):  # at least 2-d each
     if y.ndim == 2 and x.ndim > 2:  # one large product instead of many small ones
-        return (x.reshape(-1, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[-1])
+        return (as_rows(x) @ y).reshape((*x.shape[:-1], y.shape[-1]))
     return x @ y
 
 
@@ -26,7 +33,7 @@ def _(xp, g, x_shape, y):
 @_matmul.rule("y")
 def _(xp, g, x, y_shape):
     if len(y_shape) == 2 and g.ndim > 2:
-        x, g = x.reshape((-1, x.shape[-1])), g.reshape((-1, g.shape[-1]))
+        x, g = as_rows(x), as_rows(g)
     return unbroadcast(_matmul.on(xp, xp.swapaxes(x, -1, -2), g), y_shape)
 
 

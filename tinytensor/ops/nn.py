@@ -15,6 +15,7 @@ from ..errors import ArgumentError, DimError, DtypeError, ShapeError
 from ..op import Saved, op
 from .elementwise import where
 from .index import gather
+from .linalg import as_rows
 from .reduce import mean, sum
 from .shape import canonical, movedim, reshape, squeeze, tril, unsqueeze
 
@@ -71,24 +72,16 @@ def log_softmax(x, dim, *, dtype=None, axis=None):
 @op
 def _linear(xp, x, weight, bias=None):
     """out = x @ weight^T + bias;  x (..., k), weight (m, k), bias (m,)"""
-    out = (x.reshape((-1, x.shape[-1])) @ xp.swapaxes(weight, 0, 1)).reshape(
-        (*x.shape[:-1], weight.shape[0])
-    )
+    out = (as_rows(x) @ xp.swapaxes(weight, 0, 1)).reshape((*x.shape[:-1], weight.shape[0]))
     return out if bias is None else out + bias
 
 
 _linear.rule(
     "x",
-    lambda g, weight: (g.reshape((-1, g.shape[-1])) @ weight).reshape(
-        (*g.shape[:-1], weight.shape[1])
-    ),
+    lambda g, weight: (as_rows(g) @ weight).reshape((*g.shape[:-1], weight.shape[1])),
 )
-_linear.rule(
-    "weight",
-    lambda xp, g, x: xp.swapaxes(g.reshape((-1, g.shape[-1])), 0, 1)
-    @ x.reshape((-1, x.shape[-1])),
-)
-_linear.rule("bias", lambda g: g.reshape((-1, g.shape[-1])).sum(axis=0))
+_linear.rule("weight", lambda xp, g, x: xp.swapaxes(as_rows(g), 0, 1) @ as_rows(x))
+_linear.rule("bias", lambda g: as_rows(g).sum(axis=0))
 
 
 def linear(input, weight, bias=None):
@@ -297,8 +290,8 @@ def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean")
     _check_losses("nll_loss", input, target, reduction)
     dim = 0 if input.array.ndim == 1 else 1
     _check_classes("nll_loss", input, target, ignore_index, dim)
-    kept = wrap(target.array != ignore_index)
-    index = wrap(target.array * kept.array)
+    kept = target != ignore_index
+    index = target * kept
     factor = kept.to(input.dtype) if weight is None else where(kept, weight[index], 0.0)
     loss = -squeeze(gather(input, dim, unsqueeze(index, dim)), dim) * factor
     if reduction == "none":
@@ -308,7 +301,7 @@ def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean")
 
 def _smoothing(logs, target, weight, ignore_index, reduction, dim):
     """The loss against the uniform distribution, times the number of classes."""
-    kept = wrap(target.array != ignore_index)
+    kept = target != ignore_index
     shape = [-1 if d == dim else 1 for d in range(logs.array.ndim)]
     scaled = logs if weight is None else logs * reshape(weight, shape)
     loss = -sum(scaled, dim) * kept
@@ -316,7 +309,7 @@ def _smoothing(logs, target, weight, ignore_index, reduction, dim):
         return loss
     if reduction == "sum":
         return sum(loss)
-    index = wrap(target.array * kept.array)
+    index = target * kept
     total = sum(kept) if weight is None else sum(weight[index] * kept)
     return sum(loss) / total
 

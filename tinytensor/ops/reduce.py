@@ -22,7 +22,7 @@ def axes_of(dim, ndim):
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return None  # (), as in PyTorch, means all
     dims = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
-    if ndim == 0 and all(d in (0, -1) for d in dims):
+    if ndim == 0 and not set(dims) - {0, -1}:
         return None
     return dims
 
