@@ -1,6 +1,6 @@
 """tinytensor: tensors that remember how they were made. PyTorch's names; NumPy and CuPy below."""
 
-from . import autograd, backend, errors, kernels, namespace
+from . import autograd, backend, errors, kernels, namespace, nn, optim
 from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import Device as device
 from .creation import (
@@ -12,6 +12,7 @@ from .dtypes import (
     bool, double, float, float16, float32, float64, get_default_dtype, half, int, int8, int16,
     int32, int64, long, promote_types, result_type, set_default_dtype, short, uint8, uint16,
 )  # fmt: skip
+from .anomaly import detect_anomaly
 from .op import REGISTRY, Saved, op
 from .ops.elementwise import (
     abs, add, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, clamp, clone, cos, div, eq, erf,

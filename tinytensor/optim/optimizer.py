@@ -1,0 +1,241 @@
+"""Optimizer: parameters in groups, the state of each, and the walk over them.
+
+A subclass says what one step does to one array:
+
+    begin(state, p, group)     once per parameter and step: makes the state when it is first seen,
+                               counts, and returns the numbers that the update needs
+    update(xp, x, g, s, a, b)  x, in place, from its gradient g; s holds the group's settings, the
+                               state's arrays and begin's numbers; a and b are scratch like x
+
+Updates are elementwise. So on the CPU large arrays pass through in blocks that stay in the cache
+for all operations of the formula, and the scratch is one block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from .. import backend
+from ..autograd import Variable, enable_grad, user_line
+from ..creation import as_tensor, zeros_like
+from ..errors import ArgumentError, CheckpointError
+from ..nn.module import clear_grads
+from ..tensor import Tensor
+
+BLOCK = 1 << 14  # elements: six float32 arrays of it fit a 512 KiB L2 cache
+NOT_NEGATIVE = ("lr", "eps", "weight_decay", "momentum", "alpha")
+
+
+class Optimizer:
+    """Base of all: `params` are Tensors, or dicts {"params": [...], "lr": ...} of groups.
+
+    raises  ArgumentError that names the setting or parameter at fault
+    """
+
+    def __init__(self, params: Iterable, defaults: dict[str, Any]):
+        if isinstance(params, (Variable, Mapping)) or not isinstance(params, Iterable):
+            raise ArgumentError(
+                f"params must be an iterable of Tensors or of dicts, got a {type(params).__name__}:"
+                " pass model.parameters()"
+            )
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
+        self._scratch: dict[Any, Any] = {}
+        groups = list(params)
+        if not groups:
+            raise ArgumentError("the optimizer got no parameters: is the model empty or used up?")
+        if not isinstance(groups[0], Mapping):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    # -------------------------------------------------------------------------- groups
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Parameters with settings of their own; those left out are the optimizer's defaults."""
+        name = f"group {len(self.param_groups)}"
+        if not isinstance(param_group, Mapping) or "params" not in param_group:
+            raise ArgumentError(f"{name} must be a dict with 'params', got {param_group!r:.80}")
+        params = param_group["params"]
+        if isinstance(params, (set, frozenset)):
+            raise ArgumentError(f"{name}: params in a set have no order: pass a list")
+        params = [params] if isinstance(params, Variable) else list(params)
+        group = {"params": params, **self.defaults}
+        group.update({k: v for k, v in param_group.items() if k != "params"})
+        taken = {id(p): i for i, g in enumerate(self.param_groups) for p in g["params"]}
+        for i, p in enumerate(params):
+            if not isinstance(p, Tensor):
+                raise ArgumentError(f"{name}: params[{i}] is a {type(p).__name__}, not a Tensor")
+            if not p.is_leaf:
+                raise ArgumentError(
+                    f"{name}: params[{i}] {tuple(p.shape)} was computed from others, only leaves "
+                    "can be optimized: use .detach().requires_grad_()"
+                )
+            if id(p) in taken:
+                raise ArgumentError(
+                    f"{name}: params[{i}] {tuple(p.shape)} is in group {taken[id(p)]} already"
+                )
+            taken[id(p)] = len(self.param_groups)
+        self.check(group)
+        self.param_groups.append(group)
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ArgumentError unless the settings of a group make sense."""
+        for name in NOT_NEGATIVE:
+            if name in group and not 0 <= group[name] < math.inf:
+                raise ArgumentError(f"{name} must be a number from 0 up, got {group[name]}")
+        for i, beta in enumerate(group.get("betas", ())):
+            if not 0 <= beta < 1:
+                raise ArgumentError(f"betas[{i}] must be in [0, 1), got {beta}")
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for group in self.param_groups:
+            clear_grads(group["params"], set_to_none)
+
+    # -------------------------------------------------------------------------- a step
+
+    def begin(self, state: dict[str, Any], p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def update(self, xp: Any, x: Any, g: Any, s: dict[str, Any], a: Any, b: Any) -> None:
+        raise NotImplementedError(f"{type(self).__name__} has no update(): define it")
+
+    def step(self, closure: Callable | None = None) -> Any:
+        """Update every parameter that has a gradient. `closure` computes the loss again first."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self.step_group(group)
+        return loss
+
+    def step_group(self, group: dict[str, Any]) -> None:
+        """One group, parameter by parameter: the place to do them all at once instead."""
+        where = user_line()
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            state = self.state[p]
+            s = {**group, **self.begin(state, p, group)}
+            moments = {k: v.array for k, v in state.items() if isinstance(v, Variable)}
+            xp = backend.namespace_of(p.array)
+            for x, g, part in _blocks(p.array, p.grad.array, moments):
+                s.update(part)
+                a, b = self._scratch_like(xp, x)
+                self.update(xp, x, g, s, a, b)
+            p._version[0] += 1
+            p._version[1] = where
+
+    def _scratch_like(self, xp: Any, x: Any) -> tuple[Any, Any]:
+        """Two arrays like x, over memory that every update uses again."""
+        key = (x.dtype, backend.device_of(x))
+        memory = self._scratch.get(key)
+        if memory is None or memory.shape[1] < x.size:
+            memory = self._scratch[key] = xp.empty((2, x.size), x.dtype)
+        return memory[0, : x.size].reshape(x.shape), memory[1, : x.size].reshape(x.shape)
+
+    # -------------------------------------------------------------------------- saving, loading
+
+    def state_dict(self) -> dict[str, Any]:
+        """PyTorch's layout: {"state": {index: {...}}, "param_groups": [{..., "params": [index]}]}.
+
+        Parameters are numbered through all groups in order. Tensors share the optimizer's memory.
+        """
+        params = [p for group in self.param_groups for p in group["params"]]
+        number = {id(p): i for i, p in enumerate(params)}
+        groups = [
+            {**group, "params": [number[id(p)] for p in group["params"]]}
+            for group in self.param_groups
+        ]
+        state = {i: dict(self.state[p]) for i, p in enumerate(params) if self.state.get(p)}
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Copy state and settings of a state_dict; its arrays may be Tensors or NumPy's.
+
+        raises  CheckpointError that lists all mismatches; then nothing was loaded
+        """
+        groups, saved = state_dict["param_groups"], state_dict["state"]
+        sizes = [len(g["params"]) for g in self.param_groups]
+        saved_sizes = [len(g["params"]) for g in groups]
+        if sizes != saved_sizes:
+            raise CheckpointError(
+                f"load_state_dict: the optimizer has groups of {sizes} parameters, the state_dict "
+                f"of {saved_sizes}"
+            )
+        params = [p for group in self.param_groups for p in group["params"]]
+        owner = dict(zip([i for g in groups for i in g["params"]], params))
+        problems: list[str] = []
+        state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
+        for i, entries in saved.items():
+            if i not in owner:
+                problems.append(f"state of parameter {i}: no group has it")
+                continue
+            p = owner[i]
+            for name, value in entries.items():
+                if hasattr(value, "shape") and value.shape != () and value.shape != p.shape:
+                    problems.append(
+                        f"{name} of parameter {i} is {tuple(value.shape)}, the parameter "
+                        f"{tuple(p.shape)}"
+                    )
+                elif value is not None:
+                    state[p][name] = _restored(value, p)
+        if problems:
+            raise CheckpointError("\n  ".join(["load_state_dict:", *problems]))
+        for group, new in zip(self.param_groups, groups):
+            for name, value in new.items():
+                if name != "params":  # JSON has made lists of tuples
+                    group[name] = tuple(value) if isinstance(group.get(name), tuple) else value
+        self.state = state
+
+    def __repr__(self) -> str:
+        lines = []
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}: {len(group['params'])} tensors")
+            lines += [f"    {k}: {v}" for k, v in sorted(group.items()) if k != "params"]
+        return "\n".join([f"{type(self).__name__} (", *lines, ")"])
+
+
+def moment(p: Tensor) -> Tensor:
+    """Zeros like a parameter, to average its gradients in."""
+    return zeros_like(p.detach())
+
+
+def decay(xp: Any, average: Any, new: Any, beta: float, a: Any) -> None:
+    """average = beta * average + (1 - beta) * new, in place; a is scratch, which may be `new`."""
+    average *= beta
+    average += xp.multiply(new, 1 - beta, out=a)
+
+
+def descent(xp: Any, x: Any, g: Any, s: dict[str, Any], out: Any) -> Any:
+    """The gradient to descend: -g to maximize, plus the L2 penalty's weight_decay * x."""
+    if s["weight_decay"]:
+        xp.multiply(x, s["weight_decay"], out=out)
+        return xp.subtract(out, g, out=out) if s["maximize"] else xp.add(out, g, out=out)
+    return xp.negative(g, out=out) if s["maximize"] else g
+
+
+def _blocks(x: Any, g: Any, moments: dict[str, Any]) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
+    """(x, g, moments), whole on a GPU, else block by block of their flat memory."""
+    arrays = [x, g, *moments.values()]
+    if not isinstance(x, backend.ndarray) or not all(a.flags.c_contiguous for a in arrays):
+        yield x, g, moments
+        return
+    flat = [a.reshape(-1) for a in arrays]
+    for i in range(0, x.size, BLOCK):
+        part = [a[i : i + BLOCK] for a in flat]
+        yield part[0], part[1], dict(zip(moments, part[2:]))
+
+
+def _restored(value: Any, p: Tensor) -> Any:
+    """A saved entry for parameter p: arrays in its dtype and on its device, counts as ints."""
+    if not hasattr(value, "shape"):
+        return value
+    if value.shape == () and p.shape != ():
+        return int(value)
+    return as_tensor(value, copy=True).to(p.device, p.dtype)
