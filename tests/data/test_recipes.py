@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -206,6 +207,25 @@ def test_books_by_name(shared_data, tmp_path, name, file, train, val, distinct):
     corpus = data.load(name, data_dir=tmp_path)
     assert (len(corpus.train), len(corpus.val), len(set(corpus.text))) == (train, val, distinct)
     assert corpus.name == name and corpus.floor is None and corpus.source.startswith("https://")
+
+
+def test_tales_are_two_generations_with_exact_floors(monkeypatch):
+    """The recipe's own arithmetic: sizes, seeds that never meet, floors."""
+    import data.tales
+
+    asked = []
+
+    def generate(n_chars, seed):
+        asked.append((n_chars, seed))
+        return SimpleNamespace(text="x" * n_chars, log_prob=-0.5 * n_chars - seed, n_stories=1)
+
+    monkeypatch.setattr(data.tales, "generate", generate, raising=False)
+    corpus = data.load("tales", n_chars=1000, val_fraction=0.2, seed=3)
+    assert asked == [(800, 6), (200, 7)]
+    assert (len(corpus.train), len(corpus.val)) == (800, 200)
+    assert corpus.floor == pytest.approx((0.5 + 6 / 800, 0.5 + 7 / 200))
+    data.load("tales")
+    assert asked[2:] == [(990_000, 2674), (110_000, 2675)]
 
 
 def test_any_text_file(tmp_path):
