@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Sequence
 import numpy as np
 
 from . import backend
-from .backend import ndarray
 from .errors import ArgumentError, GraphError, InPlaceError, NotDifferentiable, ShapeError
 
 if TYPE_CHECKING:
@@ -232,6 +231,16 @@ class Node:
         "where", "hooks", "__weakref__",
     )  # fmt: skip
 
+    op: Any
+    plan: Any
+    parents: tuple
+    shapes: list | None
+    values: Any
+    inputs: list | None
+    static: dict
+    cells: list
+    stamps: list
+    where: tuple | None
     hooks: list | None
 
     @property
@@ -296,14 +305,19 @@ class Node:
 
     def _overwritten(self) -> InPlaceError:
         """The complaint about the first saved value that was overwritten."""
-        for (what, i), stamp, cell in zip(self.plan.watched_names(self), self.stamps, self.cells):
-            if cell[0] != stamp:
-                break
+        (what, i), stamp, cell = next(
+            (name, stamp, cell)
+            for name, stamp, cell in zip(
+                self.plan.watched_names(self), self.stamps, self.cells, strict=True
+            )
+            if cell[0] != stamp
+        )
         if i is not None and isinstance(self.parents[i], Variable):  # an optimizer's step
             fix = "call backward() before that line, or compute from a .clone()"
+        elif i is None:
+            fix = "use the out-of-place form there, or write into a .clone()"
         else:
             fix = f"use the out-of-place form there, or hand {self.op.name} a .clone()"
-            fix = "use the out-of-place form there, or write into a .clone()" if i is None else fix
         return InPlaceError(
             f"{self.op.name} ({format_line(self.where)}) saved its {what} for backward, but "
             f"{format_line(cell[1])} overwrote it in place (version {cell[0]}, saved at {stamp}): "
@@ -625,11 +639,12 @@ class _Retain:
             _deliver(t, g if mode.enabled else g.array, False, mode.enabled)
 
 
-# ------------------------------------------------------------------------------ what lives elsewhere
+# ------------------------------------------------------------------------------ elsewhere
 
 _ELSEWHERE = {
     "checkpoint": "checkpointing", "detect_anomaly": "anomaly", "set_detect_anomaly": "anomaly",
-    "functional": "functional", "gradcheck": "testing", "gradgradcheck": "testing",
+    "is_anomaly_enabled": "anomaly", "functional": "functional",
+    "gradcheck": "testing", "gradgradcheck": "testing",
 }  # fmt: skip
 
 
