@@ -22,7 +22,7 @@ from gpt.errors import command
 from gpt.tokenizers import CharTokenizer
 
 ORDERS = (2, 3, 4, 5)
-ALPHAS = (1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # a finer grid gains less than 0.01 nats
+ALPHAS = (1, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5)  # finer: under 0.01 nats better
 
 
 class CountModel(NamedTuple):

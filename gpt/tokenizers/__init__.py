@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Tokenizer(Protocol):
 TYPES = {kind.type: kind for kind in (CharTokenizer,)}
 
 
-def from_dict(state: object) -> Tokenizer:
+def from_dict(state: Any) -> Tokenizer:
     """The tokenizer, of whichever kind, whose `to_dict` this was. Raises TokenizerError if none."""
     kind = state.get("type") if isinstance(state, dict) else None
     if not isinstance(kind, str) or kind not in TYPES:

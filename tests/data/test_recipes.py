@@ -3,12 +3,11 @@
 import hashlib
 import http.server
 import threading
-from types import SimpleNamespace
 
 import pytest
 
 import data
-from data import DataError
+from data import DataError, tales
 from data.corpus import Options
 from data.download import Download, cache_folder
 from data.recipes import RECIPES
@@ -209,23 +208,23 @@ def test_books_by_name(shared_data, tmp_path, name, file, train, val, distinct):
     assert corpus.name == name and corpus.floor is None and corpus.source.startswith("https://")
 
 
-def test_tales_are_two_generations_with_exact_floors(monkeypatch):
-    """The recipe's own arithmetic: sizes, seeds that never meet, floors."""
-    import data.tales
+def test_tales_are_whole_stories_with_exact_floors():
+    corpus = data.load("tales", n_chars=20_000, val_fraction=0.2, seed=3)
+    assert 16_000 <= len(corpus.train) < 17_000 and 4_000 <= len(corpus.val) < 5_000
+    assert corpus.floor is not None  # tales.floor knows the text alone, not how it was generated
+    assert corpus.floor.train == pytest.approx(tales.floor(corpus.train), rel=1e-12)
+    assert corpus.floor.val == pytest.approx(tales.floor(corpus.val), rel=1e-12)
+    assert corpus == data.load("tales", n_chars=20_000, val_fraction=0.2, seed=3)
 
-    asked = []
 
-    def generate(n_chars, seed):
-        asked.append((n_chars, seed))
-        return SimpleNamespace(text="x" * n_chars, log_prob=-0.5 * n_chars - seed, n_stories=1)
+def test_validation_tales_are_no_other_seed_s_training_tales():
+    parts = [data.load("tales", n_chars=1000, seed=seed) for seed in range(5)]
+    starts = {text[:300] for corpus in parts for text in (corpus.train, corpus.val)}
+    assert len(starts) == 10
 
-    monkeypatch.setattr(data.tales, "generate", generate, raising=False)
-    corpus = data.load("tales", n_chars=1000, val_fraction=0.2, seed=3)
-    assert asked == [(800, 6), (200, 7)]
-    assert (len(corpus.train), len(corpus.val)) == (800, 200)
-    assert corpus.floor == pytest.approx((0.5 + 6 / 800, 0.5 + 7 / 200))
-    data.load("tales")
-    assert asked[2:] == [(990_000, 2674), (110_000, 2675)]
+
+def test_the_least_of_tales():
+    assert all(data.load("tales", n_chars=2, val_fraction=f).train for f in (0.01, 0.99))
 
 
 def test_any_text_file(tmp_path):
