@@ -83,8 +83,9 @@ def main() -> None:
     parser.add_argument("data", help=f"a corpus ({', '.join(data.names())}) or a text file")
     parser.add_argument("--val-fraction", type=float, default=0.1, help="share held out (0.1)")
     parser.add_argument("--max-order", type=int, default=5, help="longest n-gram (5)")
+    parser.add_argument("--data-dir", help="where downloads are kept (the user's cache folder)")
     args = parser.parse_args()
-    corpus = data.load(args.data, val_fraction=args.val_fraction)
+    corpus = data.load(args.data, val_fraction=args.val_fraction, data_dir=args.data_dir)
     tokenizer = CharTokenizer.train(corpus.text)
     train, val = tokenizer.encode(corpus.train), tokenizer.encode(corpus.val)
     print(f"{corpus.name}: {len(train):,} characters to count, {len(val):,} to predict, "
