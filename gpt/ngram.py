@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--max-order", type=int, default=5, help="longest n-gram (5)")
     parser.add_argument("--data-dir", help="where downloads are kept (the user's cache folder)")
     args = parser.parse_args()
+    if args.max_order < 1:
+        parser.error(f"--max-order {args.max_order}: it must be at least 1")
     corpus = data.load(args.data, val_fraction=args.val_fraction, data_dir=args.data_dir)
     tokenizer = CharTokenizer.train(corpus.text)
     train, val = tokenizer.encode(corpus.train), tokenizer.encode(corpus.val)

@@ -100,3 +100,5 @@ def test_mistakes_at_the_command(repo, tmp_path):
     done = command(repo, tmp_path / "none.txt")
     assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ") and "none.txt" in done.stderr
+    done = command(repo, "tales", "--max-order", "0")
+    assert done.returncode == 2 and "--max-order 0: it must be at least 1" in done.stderr
