@@ -1,6 +1,7 @@
 """tinytensor: tensors that remember how they were made. PyTorch's names; NumPy and CuPy below."""
 
 from . import autograd, backend, errors, kernels, namespace, nn, optim
+from .anomaly import detect_anomaly
 from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import Device as device
 from .creation import (
@@ -12,8 +13,11 @@ from .dtypes import (
     bool, double, float, float16, float32, float64, get_default_dtype, half, int, int8, int16,
     int32, int64, long, promote_types, result_type, set_default_dtype, short, uint8, uint16,
 )  # fmt: skip
-from .anomaly import detect_anomaly
 from .op import REGISTRY, Saved, op
+from .ops.activations import celu, hardshrink, prelu, selu, threshold
+from .ops.arithmetic import (
+    addcdiv, addcmul, deg2rad, lerp, nan_to_num, positive, rad2deg, reciprocal, square,
+)  # fmt: skip
 from .ops.elementwise import (
     abs, add, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, clamp, clone, cos, div, eq, erf,
     exp, ge, gt, isfinite, isinf, isnan, le, log, logical_not, lt, masked_fill, maximum, minimum,
@@ -21,15 +25,34 @@ from .ops.elementwise import (
 )  # fmt: skip
 from .ops.index import argsort, gather, nonzero, sort, topk
 from .ops.linalg import matmul
+from .ops.logical import (
+    allclose, bitwise_left_shift, bitwise_right_shift, equal, isclose, isin, isneginf, isposinf,
+    isreal, logical_and, logical_or, logical_xor,
+)  # fmt: skip
 from .ops.nn import log_softmax, softmax
 from .ops.reduce import (
     all, amax, amin, any, argmax, argmin, cumsum, logsumexp, max, mean, min, std, sum, var,
+)  # fmt: skip
+from .ops.rounding import (
+    ceil, copysign, fix, floor, floor_divide, fmod, frac, heaviside, remainder, round, signbit,
+    trunc,
 )  # fmt: skip
 from .ops.shape import (
     cat, chunk, diagonal, flatten, flip, movedim, permute, reshape, split, squeeze, stack, t,
     transpose, tril, triu, unbind, unflatten, unsqueeze,
 )  # fmt: skip
+from .ops.transcendental import (
+    acos, acosh, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, asin, asinh, atan,
+    atan2, atanh, cosh, erfc, exp2, expm1, hypot, log1p, log2, log10, logaddexp, logaddexp2, logit,
+    sinc, sinh, tan, xlogy,
+)  # fmt: skip
 from .random import Generator, default_generator, manual_seed
 from .tensor import Size, Tensor
+
+absolute, clip, concat, concatenate, negative, sgn = abs, clamp, cat, cat, neg, sign
+subtract, multiply, divide, true_divide = sub, mul, div, div
+greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne
+swapaxes = swapdims = transpose
+moveaxis = movedim
 
 __version__ = "0.1.0"

@@ -21,8 +21,12 @@ class DtypeError(TinyTensorError, RuntimeError, TypeError):
     """A dtype that the op cannot work with."""
 
 
-class ArgumentError(TinyTensorError, TypeError, ValueError):
-    """An argument of the wrong kind: a list where a Tensor belongs, a negative count."""
+class ArgumentError(TinyTensorError, TypeError, ValueError, RuntimeError):
+    """An argument of the wrong kind or value: a list where a Tensor belongs, a negative count."""
+
+
+class DivisionError(TinyTensorError, RuntimeError, ZeroDivisionError):
+    """An integer divided by zero; floats give inf or NaN."""
 
 
 class GraphError(TinyTensorError, RuntimeError):

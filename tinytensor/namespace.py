@@ -14,12 +14,14 @@ from .autograd import Variable, wrap
 from .backend import namespace_of
 from .ops import elementwise as e
 from .ops import index, linalg, reduce, shape
+from .ops import transcendental as f
 
 __name__ = "tensor"  # in place of "numpy" or "cupy": op.implementations knows no such module
 
 exp, log, sqrt, sin, cos, tanh = e.exp, e.log, e.sqrt, e.sin, e.cos, e.tanh
 abs, sign, where, maximum, minimum = e.abs, e.sign, e.where, e.maximum, e.minimum
 isnan, isinf, isfinite = e.isnan, e.isinf, e.isfinite
+cosh, sinh, expm1, log1p = f.cosh, f.sinh, f.expm1, f.log1p
 matmul, sum, flip = linalg.matmul, reduce.sum, shape.flip
 swapaxes, moveaxis, broadcast_to = shape.transpose, shape.movedim, shape.expand
 take_along_axis = index.take_along_axis

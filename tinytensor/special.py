@@ -39,10 +39,20 @@ def _series(coefficients: tuple, t: Any) -> Any:
     return t * a - b + coefficients[0]
 
 
+def _tail(xp: Any, z: Any) -> Any:
+    """erfc(z) for z >= 1."""
+    return xp.exp(-z * z) / (1 + 2 * z) * _series(_LARGE, (z - 3.75) / (z + 3.75))
+
+
 def erf(xp: Any, x: Any) -> Any:
     """2/sqrt(pi) * integral of e^(-t^2) dt from 0 to x, for a NumPy or CuPy array."""
     z = xp.minimum(xp.abs(x), 8)  # erf(8) = 1 to the last bit of a double; a NaN stays
     near = xp.minimum(z, 1)
     small = near * _series(_SMALL, 2 * near * near - 1)
-    large = 1 - xp.exp(-z * z) / (1 + 2 * z) * _series(_LARGE, (z - 3.75) / (z + 3.75))
-    return xp.copysign(xp.where(z <= 1, small, large), x)
+    return xp.copysign(xp.where(z <= 1, small, 1 - _tail(xp, z)), x)
+
+
+def erfc(xp: Any, x: Any) -> Any:
+    """1 - erf(x), to full relative accuracy on the right, where it is tiny."""
+    tail = _tail(xp, xp.minimum(xp.abs(x), 28))  # erfc(28) is below the smallest double
+    return xp.where(x > 1, tail, xp.where(x < -1, 2 - tail, 1 - erf(xp, x)))

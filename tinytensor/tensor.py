@@ -16,9 +16,11 @@ from . import autograd, backend, dtypes
 from .autograd import Variable, wrap
 from .backend import Device
 from .errors import ArgumentError, DeviceError, DtypeError, GraphError, ShapeError
+from .ops import arithmetic as ar
 from .ops import elementwise as e
-from .ops import index, inplace, linalg, nn, reduce
+from .ops import index, inplace, linalg, logical, nn, reduce, rounding
 from .ops import shape as sh
+from .ops import transcendental as tr
 
 
 def _operator(function: Any, swapped: bool = False) -> Any:
@@ -31,6 +33,11 @@ def _operator(function: Any, swapped: bool = False) -> Any:
         return function(y, x) if swapped else function(x, y)
 
     return method
+
+
+def _in_place(*functions: Any) -> list:
+    """`add_` of `add` and so on, in the order given."""
+    return [inplace.in_place(f, f.__name__ + "_") for f in functions]
 
 
 _OPERANDS = (Variable, int, float, np.ndarray, np.generic)
@@ -327,15 +334,21 @@ class Tensor(Variable):
     __sub__, __rsub__ = _operator(e.sub), _operator(e.sub, True)
     __mul__, __rmul__ = _operator(e.mul), _operator(e.mul, True)
     __truediv__, __rtruediv__ = _operator(e._div), _operator(e._div, True)
+    __floordiv__, __rfloordiv__ = (_operator(rounding.floor_divide, s) for s in (False, True))
+    __mod__, __rmod__ = _operator(rounding.remainder), _operator(rounding.remainder, True)
     __pow__, __rpow__ = _operator(e.pow), _operator(e.pow, True)
     __matmul__, __rmatmul__ = _operator(linalg.matmul), _operator(linalg.matmul, True)
     __and__, __rand__ = _operator(e.bitwise_and), _operator(e.bitwise_and, True)
     __or__, __ror__ = _operator(e.bitwise_or), _operator(e.bitwise_or, True)
     __xor__, __rxor__ = _operator(e.bitwise_xor), _operator(e.bitwise_xor, True)
+    __lshift__ = _operator(logical.bitwise_left_shift)
+    __rshift__ = _operator(logical.bitwise_right_shift)
+    __rlshift__ = _operator(logical.bitwise_left_shift, True)
+    __rrshift__ = _operator(logical.bitwise_right_shift, True)
     __eq__, __ne__ = _operator(e.eq), _operator(e.ne)
     __lt__, __le__ = _operator(e.lt), _operator(e.le)
     __gt__, __ge__ = _operator(e.gt), _operator(e.ge)
-    __neg__, __abs__, __invert__ = e.neg, e.abs, e.bitwise_not
+    __neg__, __abs__, __pos__, __invert__ = e.neg, e.abs, ar.positive, e.bitwise_not
     __getitem__, __setitem__ = index.getitem, inplace.setitem
 
     # -------------------------------------------------------------------------- elementwise
@@ -348,6 +361,31 @@ class Tensor(Variable):
     maximum, minimum, clamp, masked_fill = e.maximum, e.minimum, e.clamp, e.masked_fill
     eq, ne, lt, le, gt, ge = e.eq, e.ne, e.lt, e.le, e.gt, e.ge
     isnan, isinf, isfinite, logical_not = e.isnan, e.isinf, e.isfinite, e.logical_not
+    negative, absolute, clip, sgn = e.neg, e.abs, e.clamp, e.sign
+    greater, greater_equal, less, less_equal, not_equal = e.gt, e.ge, e.lt, e.le, e.ne
+    bitwise_and, bitwise_or, bitwise_xor = e.bitwise_and, e.bitwise_or, e.bitwise_xor
+    bitwise_not = e.bitwise_not
+    bitwise_left_shift = logical.bitwise_left_shift
+    bitwise_right_shift = logical.bitwise_right_shift
+    logical_and, logical_or = logical.logical_and, logical.logical_or
+    logical_xor = logical.logical_xor
+    isposinf, isneginf, isreal = logical.isposinf, logical.isneginf, logical.isreal
+    isclose, allclose, equal = logical.isclose, logical.allclose, logical.equal
+
+    floor, ceil, round, frac = rounding.floor, rounding.ceil, rounding.round, rounding.frac
+    trunc, fix = rounding.trunc, rounding.fix
+    remainder, fmod, floor_divide = rounding.remainder, rounding.fmod, rounding.floor_divide
+    signbit, copysign, heaviside = rounding.signbit, rounding.copysign, rounding.heaviside
+    square, reciprocal, positive, lerp = ar.square, ar.reciprocal, ar.positive, ar.lerp
+    addcmul, addcdiv, nan_to_num = ar.addcmul, ar.addcdiv, ar.nan_to_num
+    deg2rad, rad2deg = ar.deg2rad, ar.rad2deg
+    exp2, expm1, log1p, log2, log10 = tr.exp2, tr.expm1, tr.log1p, tr.log2, tr.log10
+    logaddexp, logaddexp2, xlogy, logit = tr.logaddexp, tr.logaddexp2, tr.xlogy, tr.logit
+    tan, asin, acos, atan, atan2 = tr.tan, tr.asin, tr.acos, tr.atan, tr.atan2
+    arcsin, arccos, arctan, arctan2 = tr.asin, tr.acos, tr.atan, tr.atan2
+    sinh, cosh, asinh, acosh, atanh = tr.sinh, tr.cosh, tr.asinh, tr.acosh, tr.atanh
+    arcsinh, arccosh, arctanh = tr.asinh, tr.acosh, tr.atanh
+    hypot, sinc, erfc = tr.hypot, tr.sinc, tr.erfc
 
     def where(self, condition: Any, other: Any) -> Tensor:
         return e.where(condition, self, other)
@@ -383,16 +421,53 @@ class Tensor(Variable):
     # -------------------------------------------------------------------------- in place
 
     copy_, fill_, zero_ = inplace.copy_, inplace.fill_, inplace.zero_
-    add_, __iadd__ = (inplace.in_place(e.add, name) for name in ("add_", "+="))
-    sub_, __isub__ = (inplace.in_place(e.sub, name) for name in ("sub_", "-="))
-    mul_, __imul__ = (inplace.in_place(e.mul, name) for name in ("mul_", "*="))
-    div_, __itruediv__ = (inplace.in_place(e._div, name) for name in ("div_", "/="))
-    pow_, __ipow__ = (inplace.in_place(e.pow, name) for name in ("pow_", "**="))
-    neg_, abs_, exp_ = (inplace.in_place(f, f.op.name + "_") for f in (e.neg, e.abs, e.exp))
-    sqrt_, log_, tanh_ = (inplace.in_place(f, f.op.name + "_") for f in (e.sqrt, e.log, e.tanh))
-    relu_, sigmoid_ = (inplace.in_place(f, f.op.name + "_") for f in (e.relu, e.sigmoid))
-    clamp_ = inplace.in_place(e.clamp, "clamp_")
-    masked_fill_ = inplace.in_place(e.masked_fill, "masked_fill_")
+    __iadd__ = inplace.in_place(e.add, "+=")
+    __isub__ = inplace.in_place(e.sub, "-=")
+    __imul__ = inplace.in_place(e.mul, "*=")
+    __itruediv__ = inplace.in_place(e._div, "/=")
+    __ifloordiv__ = inplace.in_place(rounding.floor_divide, "//=")
+    __imod__ = inplace.in_place(rounding.remainder, "%=")
+    __ipow__ = inplace.in_place(e.pow, "**=")
+    __iand__ = inplace.in_place(e.bitwise_and, "&=")
+    __ior__ = inplace.in_place(e.bitwise_or, "|=")
+    __ixor__ = inplace.in_place(e.bitwise_xor, "^=")
+    __ilshift__ = inplace.in_place(logical.bitwise_left_shift, "<<=")
+    __irshift__ = inplace.in_place(logical.bitwise_right_shift, ">>=")
+    add_, sub_, mul_, div_, pow_, neg_ = _in_place(e.add, e.sub, e.mul, e.div, e.pow, e.neg)
+    subtract_, multiply_, divide_, true_divide_, negative_ = sub_, mul_, div_, div_, neg_
+    abs_, sign_, clamp_, masked_fill_ = _in_place(e.abs, e.sign, e.clamp, e.masked_fill)
+    absolute_, sgn_, clip_ = abs_, sign_, clamp_
+    exp_, log_, sqrt_, rsqrt_, sin_, cos_ = _in_place(e.exp, e.log, e.sqrt, e.rsqrt, e.sin, e.cos)
+    tanh_, sigmoid_, relu_, erf_ = _in_place(e.tanh, e.sigmoid, e.relu, e.erf)
+    eq_, ne_, lt_, le_, gt_, ge_ = _in_place(e.eq, e.ne, e.lt, e.le, e.gt, e.ge)
+    not_equal_, less_, less_equal_, greater_, greater_equal_ = ne_, lt_, le_, gt_, ge_
+    bitwise_and_, bitwise_or_, bitwise_xor_, bitwise_not_ = _in_place(
+        e.bitwise_and, e.bitwise_or, e.bitwise_xor, e.bitwise_not
+    )
+    bitwise_left_shift_, bitwise_right_shift_ = _in_place(
+        logical.bitwise_left_shift, logical.bitwise_right_shift
+    )
+    logical_and_, logical_or_, logical_xor_, logical_not_ = _in_place(
+        logical.logical_and, logical.logical_or, logical.logical_xor, e.logical_not
+    )
+    floor_, ceil_, round_, trunc_, frac_ = _in_place(
+        rounding.floor, rounding.ceil, rounding.round, rounding.trunc, rounding.frac
+    )
+    remainder_, fmod_, floor_divide_, copysign_, heaviside_ = _in_place(
+        rounding.remainder, rounding.fmod, rounding.floor_divide, rounding.copysign,
+        rounding.heaviside,
+    )  # fmt: skip
+    fix_ = trunc_
+    square_, reciprocal_, lerp_, addcmul_, addcdiv_, nan_to_num_ = _in_place(
+        ar.square, ar.reciprocal, ar.lerp, ar.addcmul, ar.addcdiv, ar.nan_to_num
+    )
+    deg2rad_, rad2deg_ = _in_place(ar.deg2rad, ar.rad2deg)
+    exp2_, expm1_, log1p_, log2_, log10_ = _in_place(tr.exp2, tr.expm1, tr.log1p, tr.log2, tr.log10)
+    xlogy_, logit_, hypot_, sinc_, erfc_ = _in_place(tr.xlogy, tr.logit, tr.hypot, tr.sinc, tr.erfc)
+    tan_, asin_, acos_, atan_, atan2_ = _in_place(tr.tan, tr.asin, tr.acos, tr.atan, tr.atan2)
+    sinh_, cosh_, asinh_, acosh_, atanh_ = _in_place(tr.sinh, tr.cosh, tr.asinh, tr.acosh, tr.atanh)
+    arcsin_, arccos_, arctan_, arctan2_ = asin_, acos_, atan_, atan2_
+    arcsinh_, arccosh_, arctanh_ = asinh_, acosh_, atanh_
 
     # -------------------------------------------------------------------------- copies
 
@@ -430,5 +505,17 @@ _UFUNCS = {
     "cos": e.cos, "tanh": e.tanh, "maximum": e.maximum, "minimum": e.minimum, "sign": e.sign,
     "equal": e.eq, "not_equal": e.ne, "less": e.lt, "less_equal": e.le, "greater": e.gt,
     "greater_equal": e.ge, "matmul": linalg.matmul, "isnan": e.isnan, "isinf": e.isinf,
-    "isfinite": e.isfinite, "logical_not": e.logical_not,
+    "isfinite": e.isfinite, "logical_not": e.logical_not, "floor": rounding.floor,
+    "ceil": rounding.ceil, "trunc": rounding.trunc, "rint": rounding.round,
+    "floor_divide": rounding.floor_divide, "remainder": rounding.remainder, "fmod": rounding.fmod,
+    "signbit": rounding.signbit, "copysign": rounding.copysign, "square": ar.square,
+    "reciprocal": ar.reciprocal, "positive": ar.positive, "deg2rad": ar.deg2rad,
+    "rad2deg": ar.rad2deg, "exp2": tr.exp2, "expm1": tr.expm1, "log1p": tr.log1p, "log2": tr.log2,
+    "log10": tr.log10, "logaddexp": tr.logaddexp, "logaddexp2": tr.logaddexp2, "tan": tr.tan,
+    "arcsin": tr.asin, "arccos": tr.acos, "arctan": tr.atan, "arctan2": tr.atan2, "sinh": tr.sinh,
+    "cosh": tr.cosh, "arcsinh": tr.asinh, "arccosh": tr.acosh, "arctanh": tr.atanh,
+    "hypot": tr.hypot, "logical_and": logical.logical_and, "logical_or": logical.logical_or,
+    "logical_xor": logical.logical_xor, "bitwise_and": e.bitwise_and, "bitwise_or": e.bitwise_or,
+    "bitwise_xor": e.bitwise_xor, "invert": e.bitwise_not, "left_shift": logical.bitwise_left_shift,
+    "right_shift": logical.bitwise_right_shift,
 }  # fmt: skip

@@ -100,7 +100,7 @@ def check_writable(x, name):
             f"{name}: x is {what} that requires grad: write inside `with tt.no_grad():`, or use "
             "the out-of-place form"
         )
-    if any(s == 0 and n > 1 for s, n in zip(x.array.strides, x.array.shape)):
+    if x.array.size and any(s == 0 and n > 1 for s, n in zip(x.array.strides, x.array.shape)):
         raise InPlaceError(f"{name}: x was expanded, its elements share memory: clone() it first")
 
 
