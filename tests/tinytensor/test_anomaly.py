@@ -9,7 +9,7 @@ import pytest
 import tinytensor as tt
 from tinytensor.anomaly import is_anomaly_enabled
 from tinytensor.errors import NonFiniteError
-from tinytensor.ops import nn as F
+from tinytensor.nn import functional as F
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's own, about the same
 

@@ -8,7 +8,7 @@ import pytest
 
 import tinytensor as tt
 from tinytensor.errors import ArgumentError, GraphError, InPlaceError
-from tinytensor.ops import nn as F
+from tinytensor.nn import functional as F
 
 checkpoint = tt.autograd.checkpoint
 
