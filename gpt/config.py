@@ -121,7 +121,8 @@ class EvalConfig(Group):
     log_every: int = option(
         10, "steps between readings of the loss: reading it waits for the device", at_least=1
     )
-    sample_chars: int = option(600, "characters of the sample written at the end", at_least=0)
+    samples: int = option(4, "texts written at the end, side by side", at_least=1)
+    sample_chars: int = option(600, "characters of each; 0 writes none", at_least=0)
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,9 @@ class Run:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def sample(self, step: int, text: str) -> Path:
-        """Keep text that the model wrote at this step."""
-        path = self.path / "samples" / f"{step:06d}.txt"
+    def sample(self, name: str, text: str) -> Path:
+        """Keep text that the model wrote."""
+        path = self.path / "samples" / f"{name}.txt"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
         return path

@@ -14,7 +14,8 @@ import numpy as np
 
 import data
 import tinytensor as tt
-from data import Batches
+from data import Batches, tales
+from tinytensor import nn, optim
 
 from . import checkpoint
 from .config import Config, OptimConfig, from_command_line, summary
@@ -36,16 +37,16 @@ def main() -> int:
     return Training(from_command_line()).run()
 
 
-def build_optimizer(model: Any, optim: OptimConfig) -> tt.optim.AdamW:
+def build_optimizer(model: Any, config: OptimConfig) -> optim.AdamW:
     """AdamW that decays matrices only: shrinking a bias or a gain regularises nothing."""
     parameters = list(model.parameters())
-    return tt.optim.AdamW(
+    return optim.AdamW(
         [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": optim.weight_decay},
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ],
-        lr=optim.lr,
-        betas=(optim.beta1, optim.beta2),
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
     )
 
 
@@ -83,21 +84,21 @@ class Training:
 
     def run(self) -> int:
         """Train to the last step or to Ctrl-C; return the exit code."""
-        config, optim = self.config, self.config.optim
-        tokens_per_step = config.data.batch_size * config.gpt.block_size * optim.grad_accum
-        with Progress(optim.max_steps) as show, Interrupt() as stop:
+        config, steps = self.config, self.config.optim.max_steps
+        batch = config.data.batch_size * config.optim.grad_accum * config.gpt.block_size
+        with Progress(steps) as show, Interrupt() as stop:
             show.print(self.introduction())
             self.folder.log(0, **self.examine(show, 0))
             done, unread, since = 0, 0, perf_counter()
-            while done < optim.max_steps and not stop.asked:
-                lr = learning_rate(done, optim)
+            while done < steps and not stop.asked:
+                lr = learning_rate(done, config.optim)
                 loss, norm = self.step(done, lr)
                 done, unread = done + 1, unread + 1
                 show.step(done)
-                exam_due = done % config.eval.eval_every == 0 or done == optim.max_steps
+                exam_due = done % config.eval.eval_every == 0 or done == steps
                 if exam_due or done == 1 or done % config.eval.log_every == 0:
                     metrics = {"train_loss": loss.item(), "lr": lr, "grad_norm": norm.item()}
-                    speed = unread * tokens_per_step / (perf_counter() - since)
+                    speed = unread * batch / (perf_counter() - since)
                     show.update(done, metrics["train_loss"], lr, metrics["grad_norm"], speed)
                     if not math.isfinite(metrics["train_loss"]):
                         raise UserError(f"the loss is {metrics['train_loss']} at step {done}: "
@@ -111,26 +112,26 @@ class Training:
                     since = perf_counter() if not unread else since
             saved = self.save(done)
         if stop.asked:
-            show.print(f"Stopped after step {done} of {optim.max_steps}; saved {saved}")
+            show.print(f"Stopped after step {done} of {steps}; saved {saved}")
             return 128 + stop.asked
         show.print(self.conclusion(done))
         return 0
 
     def step(self, step: int, lr: float) -> tuple[tt.Tensor, tt.Tensor]:
         """One optimizer step; the loss and the gradient norm stay on the device, unread."""
-        optim = self.config.optim
+        accum, clip = self.config.optim.grad_accum, self.config.optim.grad_clip
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad()
-        total = 0.0
-        for i in range(optim.grad_accum):
-            ids = self.batches.batch(step * optim.grad_accum + i)
+        total = tt.zeros((), device=self.device)
+        for i in range(accum):
+            ids = self.batches.batch(step * accum + i)
             x, y = (tt.tensor(a, device=self.device) for a in ids)  # (B, T)
             _, loss = self.model(x, y)
-            loss = loss / optim.grad_accum
+            loss = loss / accum
             loss.backward()
             total = total + loss.detach()
-        norm = tt.nn.utils.clip_grad_norm_(self.model.parameters(), optim.grad_clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip or math.inf)
         self.optimizer.step()
         return total, norm
 
@@ -150,7 +151,8 @@ class Training:
     def save(self, step: int) -> Path:
         """A checkpoint, and the curve so far."""
         path = checkpoint.save(self.folder.checkpoints, step, self.model, self.optimizer,
-                               self.tokenizer, self.config)  # fmt: skip
+                               self.tokenizer, self.config,
+                               rng=tt.default_generator.get_state())  # fmt: skip
         plot(
             self.folder.history,
             self.folder.path / "loss.png",
@@ -180,23 +182,32 @@ class Training:
 
     def conclusion(self, step: int) -> str:
         """What was learned: a sample, the table of losses, the distance to the floor."""
-        config, corpus = self.config, self.corpus
         val = self.folder.history[-1]["val_loss"]
-        floor = self.floor
-        lines = []
-        if config.eval.sample_chars:
-            tt.manual_seed(config.run.seed)
-            prompt = "\n" if "\n" in corpus.train else corpus.train[0]
-            text = complete(self.model, self.tokenizer, prompt, config.eval.sample_chars)
-            self.folder.sample(step, text)
-            lines += ["", text.strip(), ""]
-        lines += ["", standing({f"this {config.model}": val}, self.counts, floor)]
-        if floor is not None:
-            lines += ["", f"val {val:.3f}, floor {floor:.3f} nats/char: "
-                      f"{val - floor:.3f} above the floor"]  # fmt: skip
-        lines += ["", f"Kept in {self.folder.path}; go on with",
-                  f"  python -m gpt.generate {self.folder.path} --prompt 'Once'"]  # fmt: skip
-        return "\n".join(lines)
+        lines = ["", *self.write(step), standing({f"this {self.config.model}": val}, self.counts,
+                                                 self.floor), ""]  # fmt: skip
+        if self.floor is not None:
+            lines += [f"val {val:.3f}, floor {self.floor:.3f} nats/char: "
+                      f"{val - self.floor:.3f} above the floor", ""]  # fmt: skip
+        return "\n".join([*lines, f"Kept in {self.folder.path}; go on with",
+                          f"  python -m gpt.generate {self.folder.path} --prompt 'Once'"])
+
+    def write(self, step: int) -> list[str]:
+        """Samples into the run folder; the first of them, and the grammar's judgement on tales."""
+        chars, count = self.config.eval.sample_chars, self.config.eval.samples
+        if not chars:
+            return []
+        text = self.corpus.train
+        starts = ("\n\n", "\n", text[0])  # what comes before a beginning: the first that is there
+        prompt = next(start for start in starts if start in text)
+        tt.manual_seed(self.config.run.seed)
+        samples = complete(self.model, self.tokenizer, prompt, chars, count)
+        for number, sample in enumerate(samples, 1):
+            self.folder.sample(f"{step:06d}-{number}", sample)
+        lines = [samples[0].strip(), ""]
+        if self.corpus.name == "tales":  # stories that the end of a sample cuts off are not judged
+            whole = [s[: s.rfind(tales.END) + len(tales.END)] for s in samples if tales.END in s]
+            lines += [f"Of {count} such samples, {tales.check(''.join(whole))}", ""]
+        return lines
 
 
 if __name__ == "__main__":

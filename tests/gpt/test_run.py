@@ -56,7 +56,7 @@ def test_metrics_are_one_object_a_line(tmp_path):
 
 def test_samples_are_kept_as_they_are(tmp_path):
     run = r.Run.create(config("run"))
-    path = run.sample(12, "Once…\n\n")
+    path = run.sample("000012-1", "Once…\n\n")
     assert path.parent.name == "samples" and path.read_text("utf-8") == "Once…\n\n"
 
 
