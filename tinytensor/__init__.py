@@ -47,6 +47,7 @@ from .ops.transcendental import (
     sinc, sinh, tan, xlogy,
 )  # fmt: skip
 from .random import Generator, default_generator, manual_seed
+from .tape import tape_memory
 from .tensor import Size, Tensor
 
 absolute, clip, concat, concatenate, negative, sgn = abs, clamp, cat, cat, neg, sign
