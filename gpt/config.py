@@ -118,6 +118,10 @@ class EvalConfig(Group):
     eval_batches: int = option(
         20, "batches of train and of val; always the same ones, so losses compare", at_least=1
     )
+    final_chars: int = option(
+        200_000, "held-out text that the last loss is measured on: each character once, with at "
+        "least half a block before it", at_least=2,
+    )
     log_every: int = option(
         10, "steps between readings of the loss: reading it waits for the device", at_least=1
     )

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 import tinytensor as tt
 from data import Batches
 
@@ -21,6 +23,34 @@ def evaluate(model: Any, batches: Batches, count: int, device: Any) -> float:
             total += loss.item()
     model.train()
     return total / count
+
+
+def evaluate_text(
+    model: Any, tokens: np.ndarray, block_size: int, batch_size: int, device: Any
+) -> float:
+    """Mean loss over a whole text in nats per token: each token once, given enough before it.
+
+    A random window asks about its first tokens with nothing before them, which no model can answer
+    well. Here windows overlap by half, and only what lies in the second half of one is counted, but
+    for the first window: every token has block_size / 2 tokens before it, or all that there are.
+    """
+    stride = max(1, block_size // 2)
+    starts = [*range(0, len(tokens) - 1 - block_size, stride), len(tokens) - 1 - block_size]
+    windows = np.stack([tokens[s : s + block_size + 1] for s in starts]).astype(np.int64)
+    targets = windows[:, 1:].copy()  # (windows, T)
+    ends = np.array([s + block_size for s in starts])
+    new = np.diff(ends, prepend=ends[0] - block_size)  # how many targets of each window are its own
+    targets[np.arange(block_size) < block_size - new[:, None]] = -1  # counted before: ignored
+
+    model.eval()
+    total = 0.0
+    with tt.no_grad():
+        for i in range(0, len(starts), batch_size):
+            x, y = windows[i : i + batch_size, :-1], targets[i : i + batch_size]
+            _, loss = model(tt.tensor(x, device=device), tt.tensor(y, device=device))
+            total += loss.item() * int((y >= 0).sum())
+    model.train()
+    return total / (len(tokens) - 1)
 
 
 def standing(

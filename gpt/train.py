@@ -20,7 +20,7 @@ from tinytensor import nn, optim
 from . import checkpoint
 from .config import Config, OptimConfig, from_command_line, summary
 from .errors import UserError, command
-from .evaluate import evaluate, standing
+from .evaluate import evaluate, evaluate_text, standing
 from .generate import complete
 from .interrupt import Interrupt
 from .models import build_model
@@ -73,6 +73,7 @@ class Training:
             return Batches(tokens, config.gpt.block_size, config.data.batch_size, config.run.seed,
                            stream=stream, name=name)  # fmt: skip
 
+        self.final_text = val[: config.eval.final_chars]
         self.batches = batches(train, "the training text", "train")
         self.exams = {"eval_train_loss": batches(train, "the training text"),
                       "val_loss": batches(val, "the validation text")}  # fmt: skip
@@ -146,6 +147,11 @@ class Training:
             + (f"   beats the {max(beaten)}-gram" if beaten else "")
             + (f"   {val - self.floor:.3f} above the floor" if self.floor is not None else "")
         )
+        if step == self.config.optim.max_steps:
+            losses["final_val_loss"] = evaluate_text(
+                self.model, self.final_text, self.config.gpt.block_size,
+                self.config.data.batch_size, self.device,
+            )  # fmt: skip
         return losses
 
     def save(self, step: int) -> Path:
@@ -182,7 +188,7 @@ class Training:
 
     def conclusion(self, step: int) -> str:
         """What was learned: a sample, the table of losses, the distance to the floor."""
-        val = self.folder.history[-1]["val_loss"]
+        val = self.folder.history[-1]["final_val_loss"]
         lines = ["", *self.write(step), standing({f"this {self.config.model}": val}, self.counts,
                                                  self.floor), ""]  # fmt: skip
         if self.floor is not None:

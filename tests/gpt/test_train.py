@@ -202,3 +202,36 @@ def test_evaluation_changes_nothing_and_repeats(training):
     losses = [evaluate(t.model, t.exams["val_loss"], 2, t.device) for _ in range(2)]
     assert losses[0] == losses[1] and t.model.training
     assert all(p.grad is None for p in t.model.parameters())
+
+
+@pytest.mark.parametrize("length, block", [(17, 16), (18, 16), (100, 16), (99, 7), (50, 1), (3, 2)])
+def test_a_text_is_judged_token_by_token_once(length, block):
+    """A model whose loss says which targets it saw: each is counted once, with enough before."""
+    import tinytensor as tt
+    from gpt.evaluate import evaluate_text
+
+    seen: dict[int, int] = {}
+
+    class Spy:
+        training = True
+
+        def eval(self):
+            self.training = False
+
+        def train(self):
+            self.training = True
+
+        def __call__(self, x, y):
+            assert not self.training
+            for row, targets in zip(x.numpy(), y.numpy(), strict=True):
+                for i, target in enumerate(targets):
+                    if target >= 0:
+                        assert target not in seen and target == row[i] + 1
+                        seen[int(target)] = i + 1  # tokens before it
+            kept = y.numpy()[y.numpy() >= 0]
+            return None, tt.tensor(float(kept.mean()))
+
+    loss = evaluate_text(Spy(), np.arange(length), block, 3, "cpu")
+    assert sorted(seen) == list(range(1, length))
+    assert all(before >= min(target, max(1, block // 2)) for target, before in seen.items())
+    assert loss == pytest.approx(np.arange(1, length).mean())
