@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import autograd, backend, dtypes
+from . import backend, dtypes
 from .autograd import Node, Port, Variable, mode, user_line, wrap
 from .backend import ndarray
 from .errors import DeviceError
@@ -51,7 +51,7 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
             needs.append(False)
             arrays.append(a)
     if first is None:
-        raise not_a_tensor(op, args)
+        return apply(op, _numbers(op, args), static)
     promote = op.promote
     if promote is not None and (
         not plain or first.dtype.kind not in "fV" or type(promote) is tuple
@@ -61,7 +61,7 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
         xp = np
         try:
             out = op.implementations["numpy"](np, *arrays, **static)
-        except (ValueError, IndexError, TypeError, np.exceptions.DTypePromotionError) as error:
+        except (ValueError, IndexError, TypeError, OverflowError) as error:
             raise explain(op, args, error) from None
     else:
         xp, out = _run_elsewhere(op, args, arrays, static)
@@ -169,9 +169,21 @@ def _run_elsewhere(op: Any, args: tuple, arrays: list, static: dict) -> tuple[An
                 out = run(xp, *arrays, **static)
         else:
             out = run(xp, *arrays, **static)
-    except (ValueError, IndexError, TypeError) as error:
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise explain(op, args, error) from None
     return xp, out
+
+
+def _numbers(op: Any, args: tuple) -> tuple:
+    """Arguments that are numbers alone, `add(2, 3)`, as 0-d tensors."""
+    if op.promote is None or any(type(a) not in _SCALARS and a is not None for a in args):
+        raise not_a_tensor(op, args)
+    return tuple([a if a is None else wrap(np.asarray(a, dtypes.result_type(a))) for a in args])
+
+
+def _fits(n: int, dtype: np.dtype) -> bool:
+    limits = np.iinfo(dtype)
+    return limits.min <= n <= limits.max
 
 
 def _promote(op: Any, args: tuple, arrays: list) -> tuple[tuple, list]:
@@ -190,6 +202,8 @@ def _promote(op: Any, args: tuple, arrays: list) -> tuple[tuple, list]:
                 a = apply(op.cast, (a,), {"dtype": dtype})
         elif isinstance(a, np.generic):
             a = a.item()
+        if c and type(a) is int and dtype.kind in "iu" and not _fits(a, dtype):
+            a = np.asarray(a).astype(dtype)[()]  # wraps around, as in PyTorch
         new.append(a)
     arrays = [a.array if isinstance(a, Variable) else a for a in new]
     if not any(isinstance(a, Variable) for a, c in zip(new, chosen) if c):  # numbers alone

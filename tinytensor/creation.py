@@ -9,7 +9,7 @@ import numpy as np
 
 from . import backend, dtypes, random
 from .autograd import Variable, wrap
-from .errors import ArgumentError, DimError, DtypeError, ShapeError
+from .errors import ArgumentError, DtypeError, RangeError, ShapeError
 from .ops.shape import sizes
 from .random import Generator, default_generator
 from .tensor import Tensor
@@ -125,7 +125,8 @@ def full(
         fill_value = fill_value.item()  # type: ignore[attr-defined]
     if dtype is None:
         dtype = dtypes.result_type(fill_value)
-    return _new(lambda xp, d: xp.full(shape, fill_value, d), dtype, device, requires_grad)
+    make = lambda xp, d: xp.full(shape, np.asarray(fill_value).astype(d).item(), d)
+    return _new(make, dtype, device, requires_grad)
 
 
 def arange(
@@ -136,15 +137,17 @@ def arange(
     if end is None:
         start, end = 0, start
     start, end, step = (_number(v) for v in (start, end, step))
-    if step == 0 or (end - start) / step < 0:
+    if step == 0 or not 0 <= (end - start) / step < math.inf:
         raise ArgumentError(f"arange: from {start} a step of {step} never reaches {end}")
     if dtype is None and all(isinstance(v, int) for v in (start, end, step)):
         dtype = dtypes.int64
+    if dtype == dtypes.int64:
+        start, end, step = int(start), int(end), int(step)
     count = math.ceil((end - start) / step)
 
     def make(xp: Any, d: Any) -> Any:
         if d.kind in "iu":
-            return start + step * xp.arange(count, dtype=d)
+            return (int(start) + int(step) * xp.arange(count)).astype(d)
         return (start + step * xp.arange(count, dtype=np.float64)).astype(d)
 
     return _new(make, dtype, device, requires_grad)
@@ -156,7 +159,17 @@ def linspace(
 ) -> Tensor:  # fmt: skip
     """steps numbers from start to end, both included, equally far apart."""
     start, end, steps = (_number(v) for v in (start, end, steps))
-    return _new(lambda xp, d: xp.linspace(start, end, steps).astype(d), dtype, device, requires_grad)
+    if not isinstance(steps, int) or steps < 0:
+        raise ArgumentError(f"linspace: steps must be an int, not negative, got {steps!r}")
+
+    def make(xp: Any, d: Any) -> Any:
+        first, last = (int(start), int(end)) if d.kind in "iu" else (start, end)
+        step = (last - first) / max(steps - 1, 1)
+        i = xp.arange(steps, dtype=np.float64)
+        ahead, back = first + step * i, last - step * (steps - 1 - i)
+        return xp.where(i < steps / 2, ahead, back).astype(d)
+
+    return _new(make, dtype, device, requires_grad)
 
 
 def eye(
@@ -164,6 +177,7 @@ def eye(
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """Ones on the diagonal of an (n, m) matrix, zeros elsewhere."""
+    _checked("eye", (n, n if m is None else m))
     return _new(lambda xp, d: xp.eye(n, m, dtype=d), dtype, device, requires_grad)
 
 
@@ -268,12 +282,14 @@ def normal(
     mean: Any, std: Any, size: Any = None, *, generator: Generator | None = None, **options: Any
 ) -> Tensor:
     """Normal with the given mean and standard deviation, numbers or tensors."""
+    if not isinstance(std, Variable) and std < 0:
+        raise ArgumentError(f"normal: std must not be negative, got {std}")
     like = next((v for v in (mean, std) if isinstance(v, Variable)), None)
     if size is None and like is None:
         raise ArgumentError("normal: mean and std are numbers: pass size")
     if like is not None:
         size = np.broadcast_shapes(*(np.shape(getattr(v, "array", v)) for v in (mean, std)))
-        options.setdefault("device", like.device)  # type: ignore[union-attr, attr-defined]
+        options = {"device": like.device, "dtype": like.dtype, **options}  # type: ignore
     return randn(size, generator=generator, **options) * std + mean
 
 
@@ -294,11 +310,11 @@ def multinomial(
         raise ArgumentError(f"multinomial: num_samples must be positive, got {num_samples}")
     w = weights.astype(np.float64)
     if isinstance(w, np.ndarray) and not (np.isfinite(w).all() and (w >= 0).all()):
-        raise DimError("multinomial: weights must be finite and not negative")
+        raise RangeError("multinomial: weights must be finite and not negative")
     if isinstance(w, np.ndarray) and not (w.sum(-1) > 0).all():
-        raise DimError("multinomial: the weights of each row must add up to more than 0")
+        raise RangeError("multinomial: the weights of each row must add up to more than 0")
     if not replacement and num_samples > w.shape[-1]:
-        raise DimError(
+        raise RangeError(
             f"multinomial: cannot draw {num_samples} of {w.shape[-1]} without replacement"
         )
     gen = generator or default_generator

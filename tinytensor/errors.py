@@ -17,6 +17,10 @@ class DimError(TinyTensorError, IndexError):
     """A dimension (axis) or an index outside of the tensor."""
 
 
+class RangeError(DimError, RuntimeError):
+    """An index outside of the tensor, in ops where PyTorch calls that a RuntimeError."""
+
+
 class DtypeError(TinyTensorError, RuntimeError, TypeError):
     """A dtype that the op cannot work with."""
 

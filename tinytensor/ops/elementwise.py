@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from .. import backend, special
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ShapeError
 from ..op import op
 
 # ------------------------------------------------------------------------------ arithmetic
@@ -91,6 +91,9 @@ neg.rule("x", lambda g: -g)
 @op(promote="same")
 def pow(xp, x, y):
     """out = x ** y"""
+    if getattr(y, "dtype", None) is not None and y.dtype.kind == "i":  # 1 / x^|y|, rounded to 0
+        inverse = ((x == 1) | (x == -1)) * x ** (y & 1)
+        return xp.where(y < 0, inverse, x ** xp.maximum(y, 0))
     return x**y
 
 
@@ -119,8 +122,9 @@ abs.rule("x", lambda xp, g, x: g * xp.sign(x))
 
 @op(promote="same")
 def sign(xp, x):
-    """out = -1, 0 or 1; its derivative is 0 everywhere"""
-    return x.copy() if x.dtype.kind == "b" else xp.sign(x)
+    """out = -1, 0 or 1, and 0 for a NaN; its derivative is 0 everywhere"""
+    up = (x > 0).astype(x.dtype)
+    return up if x.dtype.kind in "bu" else up - (x < 0)
 
 
 sign.rule("x", lambda g: g * 0)
@@ -229,6 +233,8 @@ def gelu(xp, x, *, approximate="none"):
 
     approximate='tanh': x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))), as GPT-2 uses it.
     """
+    if approximate not in ("none", "tanh"):
+        raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
     if approximate == "tanh":
         return 0.5 * x * (1 + xp.tanh(_C * (x + 0.044715 * (x * x * x))))
     return 0.5 * x * (1 + erf.on(xp, x * math.sqrt(0.5)))
@@ -315,14 +321,20 @@ where.rule("x", lambda xp, g, condition: xp.where(condition, g, xp.zeros_like(g)
 where.rule("y", lambda xp, g, condition: xp.where(condition, xp.zeros_like(g), g))
 
 
-@op(promote=("x", "value"))
+@op(promote=("x",))
 def masked_fill(xp, x, mask, value):
-    """out = value where mask holds, else x; value is a number or a 0-d tensor"""
-    return xp.where(mask, value, x)
+    """out = value where mask holds, else x, in x's dtype; value is a number or a 0-d tensor"""
+    if getattr(value, "ndim", 0):
+        raise ShapeError(f"masked_fill: value {value.shape} must be a number or a 0-d tensor")
+    return xp.where(mask, value, x).astype(x.dtype, copy=False)
 
 
 masked_fill.rule("x", lambda xp, g, mask: xp.where(mask, xp.zeros_like(g), g))
-masked_fill.rule("value", lambda xp, g, mask: xp.where(mask, g, xp.zeros_like(g)))
+
+
+@masked_fill.rule("value")
+def _(xp, g, mask, value_dtype):
+    return xp.where(mask, g, xp.zeros_like(g)).sum().astype(value_dtype)
 
 
 @op

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import backend
 from ..autograd import Variable, unbroadcast
-from ..errors import ArgumentError, DimError, DtypeError, ShapeError
+from ..errors import ArgumentError, DimError, DtypeError, RangeError, ShapeError
 from ..op import op
 from .shape import canonical, reshape
 
@@ -193,11 +193,11 @@ def gather(x, dim, index):
             f"gather: x {tuple(shape)} and index {tuple(ix.shape)}: as many dims, and index no "
             f"larger than x except along dim {d}"
         )
-    _check_range("gather", index, shape[d], f"x {tuple(shape)} along dim {d}", low=0)
+    _check_range("gather", index, shape[d], f"x {tuple(shape)} along dim {d}", 0, RangeError)
     return _gather(x, ix, d)
 
 
-def _check_range(name, index, n, what, low=None):
+def _check_range(name, index, n, what, low=None, error=DimError):
     """Indices out of range are named; on the GPU this would synchronise, so only on the CPU."""
     ix = index.array
     if isinstance(ix, np.ndarray) and ix.size:
@@ -205,7 +205,7 @@ def _check_range(name, index, n, what, low=None):
         lo, hi = int(ix.min()), int(ix.max())
         if lo < low or hi >= n:
             bad = lo if lo < low else hi
-            raise DimError(f"{name}: index {bad} is out of range for {what}: use {low} to {n - 1}")
+            raise error(f"{name}: index {bad} is out of range for {what}: use {low} to {n - 1}")
 
 
 @op
@@ -235,6 +235,8 @@ def embedding(input, weight, padding_idx=None):
     """out[..., :] = weight[input[...]]: row lookup. The row padding_idx gets no gradient."""
     if not isinstance(input, Variable) or input.array.dtype.kind not in "iu":
         raise DtypeError("embedding: input must be a tensor of int64, the row numbers")
+    if weight.array.ndim != 2:
+        raise ShapeError(f"embedding: weight {tuple(weight.array.shape)} must have 2 dims")
     rows = weight.array.shape[0]
     _check_range("embedding", input, rows, f"weight {tuple(weight.array.shape)}", low=0)
     if padding_idx is not None and padding_idx < 0:
@@ -279,7 +281,7 @@ def topk(x, k, dim=-1, largest=True, sorted=True):
 
 
 @op(differentiable=False)
-def _top(xp, x, k, dim, largest):
+def _top(xp, x, *, k, dim, largest):
     n = x.shape[dim]
     order = xp.moveaxis(x, dim, -1)
     if 0 < k < n:  # a partial selection first, then only the k are sorted

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from .. import random
-from ..autograd import Variable, unbroadcast, wrap
+from ..autograd import Variable, unbroadcast
 from ..errors import ArgumentError, DimError, DtypeError, ShapeError
 from ..op import Saved, op
 from .elementwise import where

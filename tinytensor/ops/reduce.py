@@ -143,13 +143,25 @@ def _spread_of(which, name, x, dim, unbiased, keepdim, correction, axis, keepdim
 @op
 def amax(xp, x, *, dim=None, keepdim=False):
     """out = the largest x over dim; equal largest ones share the gradient"""
+    _check_not_empty("amax", x, dim)
     return x.max(axis=axes_of(dim, x.ndim), keepdims=keepdim)
 
 
 @op
 def amin(xp, x, *, dim=None, keepdim=False):
     """out = the smallest x over dim; equal smallest ones share the gradient"""
+    _check_not_empty("amin", x, dim)
     return x.min(axis=axes_of(dim, x.ndim), keepdims=keepdim)
+
+
+def _check_not_empty(name, x, dim):
+    if x.size == 0 and 0 in [n for d, n in enumerate(x.shape) if _reduces(dim, d, x.ndim)]:
+        raise DimErrorEmpty(f"{name}: x {x.shape} has no elements to choose from along dim {dim}")
+
+
+def _reduces(dim, d, ndim):
+    axes = axes_of(dim, ndim)
+    return axes is None or d in axes or d - ndim in axes
 
 
 def _share(xp, g, x, out, dim, keepdim):
@@ -175,8 +187,7 @@ def argmin(xp, x, *, dim=None, keepdim=False):
 
 
 def _arg(f, x, dim, keepdim):
-    if x.size == 0 and (dim is None or x.shape[dim] == 0):
-        raise DimErrorEmpty(f"{f.__name__}: x {x.shape} has no elements to choose from: pass dim")
+    _check_not_empty(f.__name__, x, dim)
     axes = axes_of(dim, x.ndim)
     out = f(x, axis=None if axes is None else axes[0])
     if keepdim:
@@ -232,7 +243,7 @@ def _extreme(whole, where, pairwise, x, dim, keepdim):
 def logsumexp(xp, x, *, dim, keepdim=False):
     """out = ln(sum of e^x over dim), shifted by the largest x so that nothing overflows"""
     axes = axes_of(dim, x.ndim)
-    top = x.max(axis=axes, keepdims=True)
+    top = x.max(axis=axes, keepdims=True) if x.size else x.sum(axis=axes, keepdims=True)
     top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
     with _quiet(xp):
         out = xp.log(xp.exp(x - top).sum(axis=axes, keepdims=True)) + top
@@ -258,25 +269,33 @@ def _(xp, g, x, out, dim, keepdim):  # dL/dx = g * softmax(x)
 @op(differentiable=False)
 def all(xp, x, *, dim=None, keepdim=False):
     """out = whether every x over dim is true (not zero)"""
-    return xp.all(x, axis=axes_of(dim, x.ndim), keepdims=keepdim)
+    return _truth(xp.all(x, axis=axes_of(dim, x.ndim), keepdims=keepdim), x)
 
 
 @op(differentiable=False)
 def any(xp, x, *, dim=None, keepdim=False):
     """out = whether some x over dim is true (not zero)"""
-    return xp.any(x, axis=axes_of(dim, x.ndim), keepdims=keepdim)
+    return _truth(xp.any(x, axis=axes_of(dim, x.ndim), keepdims=keepdim), x)
+
+
+def _truth(out, x):
+    """Bools, but uint8 for uint8: from before PyTorch had bools."""
+    return out.astype(x.dtype) if x.dtype == dtypes.uint8 else out
 
 
 @op(promote="same")
 def cumsum(xp, x, *, dim, dtype=None):
     """out[i] = x[0] + ... + x[i] along dim"""
+    if dtype is None and x.dtype.kind in "bui":
+        dtype = dtypes.int64
     if x.ndim == 0:
-        return x.copy()
-    return xp.cumsum(x, axis=dim, dtype=dtypes.int64 if x.dtype.kind in "bui" else dtype)
+        return x.astype(x.dtype if dtype is None else dtype)
+    return xp.cumsum(x, axis=dim, dtype=dtype)
 
 
 @cumsum.rule("x")
-def _(xp, g, dim):  # each x[i] is in every out[j], j >= i: a sum from the end
+def _(xp, g, dim, x_dtype):  # each x[i] is in every out[j], j >= i: a sum from the end
+    g = g if g.dtype == x_dtype else g.astype(x_dtype)
     return g if g.ndim == 0 else xp.flip(cumsum.on(xp, xp.flip(g, (dim,)), dim=dim), (dim,))
 
 

@@ -123,7 +123,7 @@ def movedim(x, source, destination):
     destination = (destination,) if isinstance(destination, int) else destination
     source = [canonical(d, ndim) for d in source]
     destination = [canonical(d, ndim) for d in destination]
-    if len(set(source)) != len(source) or len(source) != len(destination):
+    if not len(set(source)) == len(source) == len(destination) == len(set(destination)):
         raise ShapeError(f"movedim: {source} to {destination} must pair distinct dims")
     order = [d for d in range(ndim) if d not in source]
     for d, s in sorted(zip(destination, source)):
@@ -349,10 +349,16 @@ def flip(xp, x, *, dims):
 flip.rule("x", lambda xp, g, dims: xp.flip(g, dims))
 
 
+def _matrix(name, x):
+    if x.ndim < 2:
+        raise ShapeError(f"{name}: x {x.shape} must have at least 2 dims")
+    return x
+
+
 @op
 def tril(xp, x, *, diagonal=0):
     """out = x on and below the diagonal, 0 above: x[..., i, j] where j <= i + diagonal"""
-    return xp.tril(x, diagonal)
+    return xp.tril(_matrix("tril", x), diagonal)
 
 
 tril.rule("x", lambda xp, g, diagonal: tril.on(xp, g, diagonal=diagonal))
@@ -361,7 +367,7 @@ tril.rule("x", lambda xp, g, diagonal: tril.on(xp, g, diagonal=diagonal))
 @op
 def triu(xp, x, *, diagonal=0):
     """out = x on and above the diagonal, 0 below: x[..., i, j] where j >= i + diagonal"""
-    return xp.triu(x, diagonal)
+    return xp.triu(_matrix("triu", x), diagonal)
 
 
 triu.rule("x", lambda xp, g, diagonal: triu.on(xp, g, diagonal=diagonal))
