@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from .. import backend
 from ..autograd import Variable, no_grad, wrap
 from ..errors import ArgumentError, NonFiniteError, ShapeError
@@ -69,10 +71,13 @@ def clip_grad_norm_(
     total = get_total_norm(grads, norm_type, error_if_nonfinite)
     xp = backend.namespace_of(total.array)
     factor = xp.asarray(xp.minimum(float(max_norm) / (total.array + 1e-6), 1))
-    for g in grads:
-        local = backend.to_device(factor, backend.device_of(g.array))
-        g.array *= local.astype(g.array.dtype)
-        g._version[0] += 1
+    if isinstance(factor, backend.ndarray) and factor == 1:  # a GPU would have to be asked
+        return total
+    with np.errstate(invalid="ignore"):  # inf * 0, if the norm is infinite: NaN, as in PyTorch
+        for g in grads:
+            local = backend.to_device(factor, backend.device_of(g.array))
+            g.array *= local.astype(g.array.dtype)
+            g._version[0] += 1
     return total
 
 

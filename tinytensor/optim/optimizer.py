@@ -25,7 +25,7 @@ from ..errors import ArgumentError, CheckpointError
 from ..nn.module import clear_grads
 from ..tensor import Tensor
 
-BLOCK = 1 << 14  # elements: six float32 arrays of it fit a 512 KiB L2 cache
+BLOCK = 1 << 16  # elements; measured: 2^13 to 2^18 on a core with 1 MiB of L2 cache
 NOT_NEGATIVE = ("lr", "eps", "weight_decay", "momentum", "alpha")
 
 
