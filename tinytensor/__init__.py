@@ -1,6 +1,6 @@
 """tinytensor: tensors that remember how they were made. PyTorch's names; NumPy and CuPy below."""
 
-from . import autograd, backend, errors, kernels, namespace, nn, optim
+from . import autograd, backend, errors, func, kernels, namespace, nn, optim
 from .anomaly import detect_anomaly
 from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import Device as device

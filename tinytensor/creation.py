@@ -36,7 +36,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None, *, copy: bool = 
         if not isinstance(array, np.ndarray):
             device = device or backend.device_of(array)
     else:
-        array = _from_python(data)
+        array = _from_python(data, dtype)
     if array.dtype.kind not in "biufV":
         raise DtypeError(f"tensor: data of dtype {array.dtype} is neither numbers nor bools")
     array = backend.to_device(array, backend.resolve(device))
@@ -47,7 +47,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None, *, copy: bool = 
     return wrap(array)
 
 
-def _from_python(data: Any) -> np.ndarray:
+def _from_python(data: Any, dtype: Any) -> np.ndarray:
     try:
         array = np.array(_plain(data))
     except ValueError:
@@ -55,7 +55,7 @@ def _from_python(data: Any) -> np.ndarray:
             "tensor: the nested lists have different lengths: every row needs as many elements"
         ) from None
     if array.dtype.kind == "f" or array.size == 0:
-        return array.astype(dtypes.get_default_dtype())
+        return array.astype(dtype or dtypes.get_default_dtype())
     if array.dtype.kind not in "biu":
         raise ArgumentError(
             f"tensor: data must be numbers, lists of numbers, arrays or Tensors, got "
