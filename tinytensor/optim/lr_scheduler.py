@@ -257,10 +257,10 @@ class OneCycleLR(LRScheduler):
         phase = next((i for i, end in enumerate(self.ends) if t <= end), len(self.ends) - 1)
         if phase:
             start = self.ends[phase - 1]
-        share = (t - start) / (self.ends[phase] - start or 1)
+        left = 1 - (t - start) / (self.ends[phase] - start or 1)
         if self.anneal_strategy == "cos":
-            share = (1 - math.cos(math.pi * share)) / 2
-        return values[phase] + (values[phase + 1] - values[phase]) * share
+            left = (1 - math.cos(math.pi * left)) / 2
+        return values[phase + 1] + (values[phase] - values[phase + 1]) * left
 
     def get_lr(self) -> list[float]:
         return [self._between(values) for values in zip(*self.lrs)]

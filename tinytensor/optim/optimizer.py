@@ -178,13 +178,17 @@ class Optimizer:
                 continue
             p = owner[i]
             for name, value in entries.items():
-                if hasattr(value, "shape") and value.shape != () and value.shape != p.shape:
+                if name == "step":  # PyTorch's is a tensor
+                    state[p][name] = int(value)
+                elif hasattr(value, "shape") and value.shape != p.shape:
                     problems.append(
                         f"{name} of parameter {i} is {tuple(value.shape)}, the parameter "
                         f"{tuple(p.shape)}"
                     )
-                elif value is not None:
-                    state[p][name] = _restored(value, p)
+                elif hasattr(value, "shape"):
+                    state[p][name] = as_tensor(value, copy=True).to(p.device, p.dtype)
+                elif value is not None:  # PyTorch's momentum_buffer without momentum
+                    state[p][name] = value
         if problems:
             raise CheckpointError("\n  ".join(["load_state_dict:", *problems]))
         for group, new in zip(self.param_groups, groups):
@@ -230,12 +234,3 @@ def _blocks(x: Any, g: Any, moments: dict[str, Any]) -> Iterator[tuple[Any, Any,
     for i in range(0, x.size, BLOCK):
         part = [a[i : i + BLOCK] for a in flat]
         yield part[0], part[1], dict(zip(moments, part[2:]))
-
-
-def _restored(value: Any, p: Tensor) -> Any:
-    """A saved entry for parameter p: arrays in its dtype and on its device, counts as ints."""
-    if not hasattr(value, "shape"):
-        return value
-    if value.shape == () and p.shape != ():
-        return int(value)
-    return as_tensor(value, copy=True).to(p.device, p.dtype)
