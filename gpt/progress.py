@@ -40,9 +40,12 @@ class Progress:
     def step(self, step: int) -> None:
         self.bar.update(self.task, completed=step)
 
-    def update(self, step: int, loss: float, lr: float, grad_norm: float, speed: float) -> None:
-        """Show numbers that were read; `speed` is in tokens per second."""
-        text = f"loss {loss:.4f}  lr {lr:.2e}  norm {grad_norm:.2f}  {quantity(speed)} tok/s"
+    def update(
+        self, step: int, train_loss: float, lr: float, grad_norm: float, tokens_per_s: float
+    ) -> None:
+        """Show the numbers of a step that were read."""
+        text = (f"loss {train_loss:.4f}  lr {lr:.2e}  norm {grad_norm:.2f}  "
+                f"{quantity(tokens_per_s)} tok/s")  # fmt: skip
         self.bar.update(self.task, completed=step, description=text)
         if self.bar.disable and monotonic() >= self.next_line:
             self.next_line = monotonic() + EVERY

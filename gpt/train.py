@@ -5,6 +5,7 @@ the same command gives the same run. What it does not do: resume, or use more th
 """
 
 import math
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -90,27 +91,30 @@ class Training:
         with Progress(steps) as show, Interrupt() as stop:
             show.print(self.introduction())
             self.folder.log(0, **self.examine(show, 0))
-            done, unread, since = 0, 0, perf_counter()
+            done, unread, seconds = 0, 0, 0.0  # steps done; since the last reading: steps, time
             while done < steps and not stop.asked:
+                start = perf_counter()
                 lr = learning_rate(done, config.optim)
                 loss, norm = self.step(done, lr)
                 done, unread = done + 1, unread + 1
                 show.step(done)
                 exam_due = done % config.eval.eval_every == 0 or done == steps
-                if exam_due or done == 1 or done % config.eval.log_every == 0:
+                due = exam_due or done == 1 or done % config.eval.log_every == 0
+                if due:  # reading a number waits for the device
                     metrics = {"train_loss": loss.item(), "lr": lr, "grad_norm": norm.item()}
-                    speed = unread * batch / (perf_counter() - since)
-                    show.update(done, metrics["train_loss"], lr, metrics["grad_norm"], speed)
+                seconds += perf_counter() - start
+                if due:
+                    metrics["tokens_per_s"] = round(unread * batch / seconds)
+                    unread, seconds = 0, 0.0
+                    show.update(done, **metrics)
                     if not math.isfinite(metrics["train_loss"]):
                         raise UserError(f"the loss is {metrics['train_loss']} at step {done}: "
                                         "lower --lr, raise --warmup-steps, or set --grad-clip")
                     if exam_due:
                         metrics |= self.examine(show, done)
-                    self.folder.log(done, tokens_per_s=round(speed), **metrics)
-                    unread, since = 0, perf_counter()  # neither exams nor saving count as training
+                    self.folder.log(done, **metrics)
                 if config.run.save_every and done % config.run.save_every == 0:
                     self.save(done)
-                    since = perf_counter() if not unread else since
             saved = self.save(done)
         if stop.asked:
             show.print(f"Stopped after step {done} of {steps}; saved {saved}")
@@ -189,13 +193,16 @@ class Training:
     def conclusion(self, step: int) -> str:
         """What was learned: a sample, the table of losses, the distance to the floor."""
         val = self.folder.history[-1]["final_val_loss"]
-        lines = ["", *self.write(step), standing({f"this {self.config.model}": val}, self.counts,
-                                                 self.floor), ""]  # fmt: skip
+        table = standing({f"this {self.config.model}": val}, self.counts, self.floor)
+        lines = ["", *self.write(step), table, "",
+                 f"Each of {len(self.final_text) - 1:,} held-out characters counts once, read with "
+                 f"{self.config.gpt.block_size // 2} or more before it.", ""]  # fmt: skip
         if self.floor is not None:
             lines += [f"val {val:.3f}, floor {self.floor:.3f} nats/char: "
                       f"{val - self.floor:.3f} above the floor", ""]  # fmt: skip
+        word = shlex.quote((self.corpus.train.split() or ["\n"])[0])
         return "\n".join([*lines, f"Kept in {self.folder.path}; go on with",
-                          f"  python -m gpt.generate {self.folder.path} --prompt 'Once'"])
+                          f"  python -m gpt.generate {self.folder.path} --prompt {word}"])
 
     def write(self, step: int) -> list[str]:
         """Samples into the run folder; the first of them, and the grammar's judgement on tales."""

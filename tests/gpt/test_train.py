@@ -194,6 +194,16 @@ def test_the_learning_rate_of_a_step_is_the_one_used(training):
         assert any(map(np.any, map(np.subtract, after, before))) == (lr > 0)
 
 
+def test_a_step_starts_from_no_gradient(training):
+    t = training()
+    gradients = []
+    for _ in range(2):  # the same batch, and weights that a rate of 0 leaves where they are
+        t.step(0, 0.0)
+        gradients.append([p.grad.numpy().copy() for p in t.model.parameters()])
+    for first, second in zip(*gradients, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
 def test_evaluation_changes_nothing_and_repeats(training):
     from gpt.evaluate import evaluate
 
