@@ -4,6 +4,7 @@ from . import autograd, backend, errors, func, kernels, namespace, nn, optim
 from .anomaly import detect_anomaly
 from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import Device as device
+from .contributions import contributions
 from .creation import (
     arange, as_tensor, bernoulli, empty, empty_like, eye, from_numpy, full, full_like, linspace,
     multinomial, normal, ones, ones_like, rand, rand_like, randint, randint_like, randn, randn_like,
@@ -13,6 +14,7 @@ from .dtypes import (
     bool, double, float, float16, float32, float64, get_default_dtype, half, int, int8, int16,
     int32, int64, long, promote_types, result_type, set_default_dtype, short, uint8, uint16,
 )  # fmt: skip
+from .explain import explain
 from .op import REGISTRY, Saved, op
 from .ops.activations import celu, hardshrink, prelu, selu, threshold
 from .ops.arithmetic import (

@@ -16,7 +16,8 @@ import functools
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -424,6 +425,8 @@ def _run(
                     ours.discard(node)
         if targets is not None and node in targets:
             found[node] = g
+            if not any(p in needed for p in node.parents):  # type: ignore[operator]
+                continue  # nothing is asked for beyond it: its rules need not run
         if leaf:
             if targets is None:
                 _deliver(node, g, node in ours, create_graph)

@@ -21,14 +21,19 @@ _HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def formula(function: Callable) -> str:
-    """`g * y` of `lambda g, y: g * y`, the body of a def; '' where there is no source."""
+    """`g * y` of `lambda g, y: g * y` and of a def that only returns it, else the def's body.
+
+    '' where there is no source.
+    """
     node = _syntax(function)
     if node is None:
         return ""
     lines = linecache.getlines(function.__code__.co_filename)
-    if isinstance(node, ast.Lambda):
-        text = ast.get_source_segment("".join(lines), node.body) or ""
-        return " ".join(text.split())
+    value = node.body if isinstance(node, ast.Lambda) else None
+    if value is None and len(node.body) == 1 and isinstance(node.body[0], ast.Return):
+        value = node.body[0].value
+    if value is not None:
+        return " ".join((ast.get_source_segment("".join(lines), value) or "").split())
     last = node.body[-1].end_lineno or len(lines)
     text = "".join(lines[node.body[0].lineno - 1 : last])
     return textwrap.dedent(text).strip()

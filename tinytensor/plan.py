@@ -6,8 +6,9 @@ values are kept. One `Plan` per op and pattern of needs holds that decision, com
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
