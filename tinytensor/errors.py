@@ -45,6 +45,10 @@ class NotDifferentiable(GraphError, NotImplementedError):
     """An op has no rule for an argument that needs a gradient."""
 
 
+class GradcheckError(TinyTensorError, RuntimeError):
+    """A gradient that disagrees with finite differences."""
+
+
 class NonFiniteError(TinyTensorError, RuntimeError, FloatingPointError):
     """An inf or a NaN where `detect_anomaly` watches for one."""
 
