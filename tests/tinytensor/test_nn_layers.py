@@ -118,7 +118,7 @@ def test_dropout_scales_what_it_keeps():
     [
         lambda: nn.Dropout(1.5),
         lambda: nn.Embedding(3, 2, padding_idx=3),
-        lambda: nn.MSELoss("average"),
+        lambda: nn.MSELoss(reduction="average"),
         lambda: nn.CrossEntropyLoss(label_smoothing=2),
         lambda: nn.MultiheadAttention(10, 3),
     ],
@@ -179,7 +179,7 @@ def test_cross_entropy_and_nll(reduction, weighted, smoothing, shape):
 def test_mse(reduction):
     x, y = normal(3, 4), normal(3, 4)
     a, b = tt.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
-    out = nn.MSELoss(reduction)(a, tt.tensor(y))
+    out = nn.MSELoss(reduction=reduction)(a, tt.tensor(y))
     expected = torch.nn.MSELoss(reduction=reduction)(b, torch.tensor(y))
     assert_same(out, expected)
     out.sum().backward(), expected.sum().backward()

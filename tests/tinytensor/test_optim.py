@@ -194,6 +194,8 @@ P = nn.Parameter(tt.ones(2))
 MISTAKES = {
     "lr must be .* got -1": lambda: optim.SGD([P], lr=-1),
     "lr must be .* got nan": lambda: optim.AdamW([P], lr=math.nan),
+    r"lr must be .* got tensor\(": lambda: optim.SGD([P], lr=tt.tensor(0.1)),
+    "betas must be two": lambda: optim.Adam([P], betas=(0.9,)),
     "momentum must": lambda: optim.SGD([P], momentum=-0.1),
     "weight_decay must": lambda: optim.AdamW([{"params": [P], "weight_decay": -1}]),
     r"betas\[1\] must be in \[0, 1\), got 1.0": lambda: optim.Adam([P], betas=(0.9, 1.0)),

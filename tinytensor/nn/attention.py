@@ -30,7 +30,7 @@ class MultiheadAttention(Module):
 
     def __init__(
         self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True,
-        batch_first: bool = False, *, device: Any = None, dtype: Any = None,
+        *, batch_first: bool = False, device: Any = None, dtype: Any = None,
     ):  # fmt: skip
         super().__init__()
         if embed_dim % num_heads:

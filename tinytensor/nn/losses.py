@@ -10,7 +10,7 @@ from .module import Module
 
 
 class _Loss(Module):
-    def __init__(self, reduction: str = "mean"):
+    def __init__(self, *, reduction: str = "mean"):
         super().__init__()
         if reduction not in REDUCTIONS:
             raise ArgumentError(
@@ -30,9 +30,9 @@ class NLLLoss(_Loss):
     """-input[target] for log-probabilities input (N, C, ...); weight (C,): a factor per class"""
 
     def __init__(
-        self, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
+        self, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
     ):
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
 
@@ -48,10 +48,10 @@ class CrossEntropyLoss(NLLLoss):
     probabilities"""
 
     def __init__(
-        self, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean",
+        self, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean",
         label_smoothing: float = 0.0,
     ):  # fmt: skip
-        super().__init__(weight, ignore_index, reduction)
+        super().__init__(weight, ignore_index=ignore_index, reduction=reduction)
         if not 0 <= label_smoothing <= 1:
             raise ArgumentError(
                 f"CrossEntropyLoss: label_smoothing must be in [0, 1], got {label_smoothing}"

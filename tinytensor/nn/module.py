@@ -304,8 +304,10 @@ class Module:
         return self._register("backward", hook)
 
     def _register(self, kind: str, hook: Callable) -> RemovableHandle:
-        self._hooks = {**self._hooks, kind: [*self._hooks.get(kind, []), hook]}
-        return RemovableHandle(self._hooks[kind], hook)
+        hooks = self._hooks.get(kind, [])
+        hooks.append(hook)
+        self._hooks = {**self._hooks, kind: hooks}
+        return RemovableHandle(hooks, hook)
 
     # -------------------------------------------------------------------------- printing
 

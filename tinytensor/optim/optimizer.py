@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from numbers import Real
 from typing import Any
 
 from .. import backend
@@ -86,9 +87,13 @@ class Optimizer:
     def check(self, group: dict[str, Any]) -> None:
         """Raise ArgumentError unless the settings of a group make sense."""
         for name in NOT_NEGATIVE:
-            if name in group and not 0 <= group[name] < math.inf:
-                raise ArgumentError(f"{name} must be a number from 0 up, got {group[name]}")
-        for i, beta in enumerate(group.get("betas", ())):
+            value = group.get(name, 0)
+            if not (isinstance(value, Real) and 0 <= value < math.inf):
+                raise ArgumentError(f"{name} must be a number from 0 up, got {value!r}")
+        betas = group.get("betas", (0, 0))
+        if len(betas) != 2:
+            raise ArgumentError(f"betas must be two numbers, got {betas}")
+        for i, beta in enumerate(betas):
             if not 0 <= beta < 1:
                 raise ArgumentError(f"betas[{i}] must be in [0, 1), got {beta}")
 
