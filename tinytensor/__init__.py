@@ -20,6 +20,16 @@ from .ops.activations import celu, hardshrink, prelu, selu, threshold
 from .ops.arithmetic import (
     addcdiv, addcmul, deg2rad, lerp, nan_to_num, positive, rad2deg, reciprocal, square,
 )  # fmt: skip
+from .ops.arrange import (
+    atleast_1d, atleast_2d, atleast_3d, block_diag, broadcast_shapes, broadcast_tensors,
+    broadcast_to, cartesian_prod, channel_shuffle, column_stack, diag, diag_embed, diagflat, dsplit,
+    dstack, fliplr, flipud, hsplit, hstack, kron, meshgrid, moveaxis, narrow, pixel_shuffle,
+    pixel_unshuffle, ravel, repeat_interleave, roll, rot90, select, tensor_split, tile, trace,
+    vsplit, vstack,
+)  # fmt: skip
+from .ops.conv import (
+    conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
+)  # fmt: skip
 from .ops.elementwise import (
     abs, add, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, clamp, clone, cos, div, eq, erf,
     exp, ge, gt, isfinite, isinf, isnan, le, log, logical_not, lt, masked_fill, maximum, minimum,
@@ -32,12 +42,21 @@ from .ops.logical import (
     isreal, logical_and, logical_or, logical_xor,
 )  # fmt: skip
 from .ops.nn import log_softmax, softmax
+from .ops.order import (
+    aminmax, bincount, bucketize, count_nonzero, kthvalue, median, nanmedian, quantile,
+    searchsorted, unique,
+)  # fmt: skip
 from .ops.reduce import (
     all, amax, amin, any, argmax, argmin, cumsum, logsumexp, max, mean, min, std, sum, var,
 )  # fmt: skip
 from .ops.rounding import (
     ceil, copysign, fix, floor, floor_divide, fmod, frac, heaviside, remainder, round, signbit,
     trunc,
+)  # fmt: skip
+from .ops.scan import cummax, cummin, cumprod, logcumsumexp, prod
+from .ops.scatter import (
+    index_add, index_copy, index_fill, index_put, index_select, masked_scatter, masked_select, put,
+    scatter, scatter_add, scatter_reduce, take, take_along_dim,
 )  # fmt: skip
 from .ops.shape import (
     cat, chunk, diagonal, flatten, flip, movedim, permute, reshape, split, squeeze, stack, t,
@@ -56,6 +75,6 @@ absolute, clip, concat, concatenate, negative, sgn = abs, clamp, cat, cat, neg, 
 subtract, multiply, divide, true_divide = sub, mul, div, div
 greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne
 swapaxes = swapdims = transpose
-moveaxis = movedim
+row_stack = vstack
 
 __version__ = "0.1.0"

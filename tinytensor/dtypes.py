@@ -77,3 +77,13 @@ def result_type(*args: Any) -> np.dtype:
     if result is None:
         raise TypeError("result_type needs at least one tensor or number")
     return result
+
+
+def lowest(dtype: Any) -> Any:
+    """What every number of the dtype is at least: -inf for floats."""
+    return -np.inf if is_floating(dtype) else False if dtype == bool else np.iinfo(dtype).min
+
+
+def highest(dtype: Any) -> Any:
+    """What every number of the dtype is at most: inf for floats."""
+    return np.inf if is_floating(dtype) else True if dtype == bool else np.iinfo(dtype).max

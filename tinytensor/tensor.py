@@ -17,8 +17,10 @@ from .autograd import Variable, wrap
 from .backend import Device
 from .errors import ArgumentError, DeviceError, DtypeError, GraphError, ShapeError
 from .ops import arithmetic as ar
+from .ops import arrange as arr
 from .ops import elementwise as e
-from .ops import index, inplace, linalg, logical, nn, reduce, rounding
+from .ops import index, inplace, linalg, logical, nn, order, reduce, rounding, scan
+from .ops import scatter as sc
 from .ops import shape as sh
 from .ops import transcendental as tr
 
@@ -397,12 +399,27 @@ class Tensor(Variable):
     argmax, argmin, logsumexp = reduce.argmax, reduce.argmin, reduce.logsumexp
     all, any, cumsum = reduce.all, reduce.any, reduce.cumsum
 
+    prod, cumprod, logcumsumexp = scan.prod, scan.cumprod, scan.logcumsumexp
+    cummax, cummin = scan.cummax, scan.cummin
+    cumsum_, cumprod_ = _in_place(reduce.cumsum, scan.cumprod)
+    median, nanmedian, kthvalue = order.median, order.nanmedian, order.kthvalue
+    quantile, unique, bincount = order.quantile, order.unique, order.bincount
+    count_nonzero, aminmax = order.count_nonzero, order.aminmax
+
     reshape, view, flatten, unflatten = sh.reshape, sh.view, sh.flatten, sh.unflatten
     permute, transpose, movedim, t = sh.permute, sh.transpose, sh.movedim, sh.t
     swapaxes = swapdims = sh.transpose
     squeeze, unsqueeze, expand = sh.squeeze, sh.unsqueeze, sh.expand
     split, chunk, unbind, flip = sh.split, sh.chunk, sh.unbind, sh.flip
     tril, triu, diagonal, contiguous = sh.tril, sh.triu, sh.diagonal, sh.contiguous
+
+    repeat, tile, repeat_interleave = arr.repeat, arr.tile, arr.repeat_interleave
+    roll, fliplr, flipud, rot90 = arr.roll, arr.fliplr, arr.flipud, arr.rot90
+    narrow, select, unfold, ravel = arr.narrow, arr.select, arr.unfold, arr.ravel
+    tensor_split, hsplit, vsplit, dsplit = arr.tensor_split, arr.hsplit, arr.vsplit, arr.dsplit
+    broadcast_to, moveaxis, kron, trace = arr.broadcast_to, arr.moveaxis, arr.kron, arr.trace
+    diag, diag_embed, diagflat = arr.diag, arr.diag_embed, arr.diagflat
+    tril_, triu_ = _in_place(sh.tril, sh.triu)
 
     def expand_as(self, other: Tensor) -> Tensor:
         return sh.expand(self, other.shape)
@@ -415,6 +432,17 @@ class Tensor(Variable):
 
     gather, topk, sort, argsort = index.gather, index.topk, index.sort, index.argsort
     nonzero = index.nonzero
+    index_select, index_add, index_copy = sc.index_select, sc.index_add, sc.index_copy
+    index_fill, index_put, take, put = sc.index_fill, sc.index_put, sc.take, sc.put
+    scatter, scatter_add, scatter_reduce = sc.scatter, sc.scatter_add, sc.scatter_reduce
+    take_along_dim = sc.take_along_dim
+    masked_select, masked_scatter = sc.masked_select, sc.masked_scatter
+    index_add_, index_copy_, index_fill_, index_put_, put_ = _in_place(
+        sc.index_add, sc.index_copy, sc.index_fill, sc.index_put, sc.put
+    )
+    scatter_, scatter_add_, scatter_reduce_, masked_scatter_ = _in_place(
+        sc.scatter, sc.scatter_add, sc.scatter_reduce, sc.masked_scatter
+    )
     matmul = linalg.matmul
     softmax, log_softmax = nn.softmax, nn.log_softmax
 

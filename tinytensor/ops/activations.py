@@ -29,7 +29,7 @@ _prelu.rule("weight", lambda xp, g, x: xp.where(x > 0, 0, g * x))
 
 
 def prelu(input, weight):
-    """x where x > 0, else weight * x; weight (1,), or a number per channel, dim 1 (He et al. 2015)"""
+    """x where x > 0, else weight * x; weight (1,), or one per channel, dim 1 (He et al. 2015)"""
     n, shape = weight.array.size, tuple(input.array.shape)
     channels = shape[1] if len(shape) > 1 else 1
     if weight.array.ndim > 1 or n not in (1, channels):
