@@ -7,6 +7,7 @@ environment. CuPy is imported when somebody first asks for `cuda`.
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -159,6 +160,14 @@ def to_device(array: Array, device: Device) -> Array:
     module = cupy()
     with module.cuda.Device(device.index):
         return module.asarray(array)
+
+
+def using(array: Array) -> Any:
+    """`with using(array):` new arrays are made on its device; on the CPU nothing changes."""
+    return _NO_CHANGE if isinstance(array, ndarray) else array.device
+
+
+_NO_CHANGE = nullcontext()
 
 
 def to_numpy(array: Array) -> ndarray:
