@@ -87,18 +87,19 @@ def trunc_normal_(
     peak = min(max(low, 0), high)  # where in [low, high] the density is largest
     xp = backend.namespace_of(tensor.array)
     like: dict[str, Any] = {"device": tensor.device, "generator": generator, "dtype": "float64"}
-    z = xp.full(tensor.numel(), math.nan)
-    while (todo := xp.flatnonzero(xp.isnan(z))).size:
-        n = int(todo.size)
-        if likely:
-            draw = randn(n, **like).array
-            keep = (low <= draw) & (draw <= high)
-        else:
-            draw = low + (high - low) * rand(n, **like).array
-            keep = rand(n, **like).array < xp.exp((peak * peak - draw * draw) / 2)
-        z[todo[keep]] = draw[keep]
-    values = wrap((z * std + mean).reshape(tensor.shape))
-    return _write(tensor, values.clamp(a, b))  # rounding must not leave [a, b] either
+    with backend.using(tensor.array):
+        z = xp.full(tensor.numel(), math.nan)
+        while (todo := xp.flatnonzero(xp.isnan(z))).size:
+            n = int(todo.size)
+            if likely:
+                draw = randn(n, **like).array
+                keep = (low <= draw) & (draw <= high)
+            else:
+                draw = low + (high - low) * rand(n, **like).array
+                keep = rand(n, **like).array < xp.exp((peak * peak - draw * draw) / 2)
+            z[todo[keep]] = draw[keep]
+        z = xp.clip(z * std + mean, a, b)  # rounding must not leave [a, b] either
+    return _write(tensor, wrap(z.reshape(tensor.shape)))
 
 
 # ------------------------------------------------------------------------------ by fan
@@ -168,7 +169,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
     shape = (max(rows, columns), min(rows, columns))
     normal = randn(shape, generator=generator, dtype="float64", device=tensor.device).array
     xp = backend.namespace_of(normal)
-    q, r = xp.linalg.qr(normal)
-    q = q * xp.sign(xp.diagonal(r))  # makes the distribution uniform (Mezzadri 2006)
-    q = q if rows >= columns else q.T
-    return _write(tensor, wrap(gain * q).reshape(tensor.shape))
+    with backend.using(normal):
+        q, r = xp.linalg.qr(normal)
+        q = gain * q * xp.sign(xp.diagonal(r))  # a uniform distribution (Mezzadri 2006)
+    return _write(tensor, wrap(q if rows >= columns else q.T).reshape(tensor.shape))

@@ -35,9 +35,10 @@ def get_total_norm(
     xp, device = backend.namespace_of(arrays[0]), backend.device_of(arrays[0])
     if p <= 0:
         raise ArgumentError(f"norm_type must be positive, got {norm_type}")
-    terms = xp.stack([backend.to_device(_term(a, p), device) for a in arrays])
-    total = terms.max() if p == math.inf else terms.sum() ** (1 / p)
-    total = xp.asarray(total)
+    terms = [backend.to_device(_term(a, p), device) for a in arrays]
+    with backend.using(arrays[0]):
+        norms = xp.stack(terms)
+        total = xp.asarray(norms.max() if p == math.inf else norms.sum() ** (1 / p))
     if error_if_nonfinite and not bool(xp.isfinite(total)):
         raise NonFiniteError(
             f"the total norm of order {p} of the gradients is {float(total)}, so they cannot be "
@@ -49,13 +50,14 @@ def get_total_norm(
 def _term(a: Any, p: float) -> Any:
     """This array's share of the norm: the sum of |a|^p, or the largest |a|. At least float32."""
     xp = backend.namespace_of(a)
-    if a.dtype.itemsize < 4:
-        a = a.astype("float32")
-    if p == 2:
-        flat = a.reshape(-1)
-        return xp.asarray(xp.dot(flat, flat))
-    a = abs(a)
-    return xp.asarray((a.max() if a.size else 0 * a.sum()) if p == math.inf else (a**p).sum())
+    with backend.using(a):
+        if a.dtype.itemsize < 4:
+            a = a.astype("float32")
+        if p == 2:
+            flat = a.reshape(-1)
+            return xp.asarray(xp.dot(flat, flat))
+        a = abs(a)
+        return xp.asarray((a.max() if a.size else a.sum()) if p == math.inf else (a**p).sum())
 
 
 def clip_grad_norm_(
@@ -70,13 +72,15 @@ def clip_grad_norm_(
     grads = _grads(parameters)
     total = get_total_norm(grads, norm_type, error_if_nonfinite)
     xp = backend.namespace_of(total.array)
-    factor = xp.asarray(xp.minimum(float(max_norm) / (total.array + 1e-6), 1))
+    with backend.using(total.array):
+        factor = xp.asarray(xp.minimum(float(max_norm) / (total.array + 1e-6), 1))
     if isinstance(factor, backend.ndarray) and factor == 1:  # a GPU would have to be asked
         return total
     with np.errstate(invalid="ignore"):  # inf * 0, if the norm is infinite: NaN, as in PyTorch
         for g in grads:
-            local = backend.to_device(factor, backend.device_of(g.array))
-            g.array *= local.astype(g.array.dtype)
+            with backend.using(g.array):
+                local = backend.to_device(factor, backend.device_of(g.array))
+                g.array *= local.astype(g.array.dtype)
             g._version[0] += 1
     return total
 
@@ -85,7 +89,8 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     """Each element of each gradient into [-clip_value, clip_value], in place."""
     limit = float(clip_value)
     for g in _grads(parameters):
-        backend.namespace_of(g.array).clip(g.array, -limit, limit, out=g.array)
+        with backend.using(g.array):
+            backend.namespace_of(g.array).clip(g.array, -limit, limit, out=g.array)
         g._version[0] += 1
 
 

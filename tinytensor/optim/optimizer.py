@@ -20,8 +20,8 @@ from numbers import Real
 from typing import Any
 
 from .. import backend
-from ..autograd import Variable, enable_grad, user_line
-from ..creation import as_tensor, zeros_like
+from ..autograd import Variable, enable_grad, user_line, wrap
+from ..creation import as_tensor
 from ..errors import ArgumentError, CheckpointError
 from ..nn.module import clear_grads
 from ..tensor import Tensor
@@ -125,16 +125,19 @@ class Optimizer:
         for p in group["params"]:
             if p.grad is None:
                 continue
-            state = self.state[p]
-            s = {**group, **self.begin(state, p, group)}
-            moments = {k: v.array for k, v in state.items() if isinstance(v, Variable)}
-            xp = backend.namespace_of(p.array)
-            for x, g, part in _blocks(p.array, p.grad.array, moments):
-                s.update(part)
-                a, b = self._scratch_like(xp, x)
-                self.update(xp, x, g, s, a, b)
+            with backend.using(p.array):
+                self._step_one(p, group)
             p._version[0] += 1
             p._version[1] = where
+
+    def _step_one(self, p: Tensor, group: dict[str, Any]) -> None:
+        xp, state = backend.namespace_of(p.array), self.state[p]
+        s = {**group, **self.begin(state, p, group)}
+        moments = {k: v.array for k, v in state.items() if isinstance(v, Variable)}
+        for x, g, part in _blocks(p.array, p.grad.array, moments):
+            s.update(part)
+            a, b = self._scratch_like(xp, x)
+            self.update(xp, x, g, s, a, b)
 
     def _scratch_like(self, xp: Any, x: Any) -> tuple[Any, Any]:
         """Two arrays like x, over memory that every update uses again."""
@@ -212,7 +215,7 @@ class Optimizer:
 
 def moment(p: Tensor) -> Tensor:
     """Zeros like a parameter, to average its gradients in."""
-    return zeros_like(p.detach())
+    return wrap(backend.namespace_of(p.array).zeros_like(p.array))
 
 
 def decay(xp: Any, average: Any, new: Any, beta: float, a: Any) -> None:
