@@ -131,7 +131,7 @@ def test_trains_mistakes_are_named(repo, text, tmp_path, argv, words):
 
 def test_a_run_is_never_overwritten(repo, trained, text):
     before = {p: p.read_bytes() for p in trained[1].rglob("*") if p.is_file()}
-    result = command(repo, "gpt.train", *TINY, "--data", text, "--out", str(trained[1]))
+    result = command(repo, "gpt.train", *TINY, "--data", "not read", "--out", str(trained[1]))
     assert result.returncode == 2 and "is not empty" in result.stderr
     assert {p: p.read_bytes() for p in trained[1].rglob("*") if p.is_file()} == before
 
