@@ -67,6 +67,7 @@ from .ops.transcendental import (
     atan2, atanh, cosh, erfc, exp2, expm1, hypot, log1p, log2, log10, logaddexp, logaddexp2, logit,
     sinc, sinh, tan, xlogy,
 )  # fmt: skip
+from .printing import get_printoptions, printoptions, set_printoptions
 from .random import Generator, default_generator, manual_seed
 from .tape import tape_memory
 from .tensor import Size, Tensor
