@@ -23,6 +23,7 @@ abs, sign, where, maximum, minimum = e.abs, e.sign, e.where, e.maximum, e.minimu
 isnan, isinf, isfinite = e.isnan, e.isinf, e.isfinite
 cosh, sinh, expm1, log1p = f.cosh, f.sinh, f.expm1, f.log1p
 matmul, sum, flip = linalg.matmul, reduce.sum, shape.flip
+amax, amin = reduce.amax, reduce.amin
 swapaxes, moveaxis, broadcast_to = shape.transpose, shape.movedim, shape.expand
 take_along_axis = index.take_along_axis
 

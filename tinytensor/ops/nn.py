@@ -203,7 +203,7 @@ def reduce_loss(name, loss, reduction):
 @op
 def _cross_entropy(xp, logits, *, target, ignore_index):
     """out = -ln softmax(logits)[target] per row, 0 where target is ignored;  logits (N, C)"""
-    top = logits.max(axis=-1, keepdims=True)
+    top = xp.amax(logits, axis=-1, keepdims=True)
     lse = xp.log(xp.exp(logits - top).sum(axis=-1, keepdims=True)) + top
     kept = target != ignore_index
     picked = xp.take_along_axis(logits, (target * kept)[:, None], -1)
