@@ -72,6 +72,13 @@ def test_a_written_config_reads_back_equal(tmp_path_factory, config):
     assert c.from_command_line(["--config", str(file)]) == config
 
 
+@pytest.mark.parametrize("text", ['"', "\\", "\x7f", "\x00\t\n", "é\u2028😀", "#", "a = 1\nb"])
+def test_any_text_can_be_written(tmp_path, text):
+    config = c.Config(data=c.DataConfig(data=text), run=c.RunConfig(out=text))
+    (tmp_path / "c.toml").write_text(c.to_toml(config), "utf-8")
+    assert c.from_command_line(["--config", str(tmp_path / "c.toml")]) == config
+
+
 @pytest.mark.parametrize("name", sorted(p.stem for p in c.PRESETS.glob("*.toml")))
 def test_presets_are_valid(name):
     assert c.from_command_line(["--preset", name]).preset == name
