@@ -1,6 +1,6 @@
 """tinytensor: tensors that remember how they were made. PyTorch's names; NumPy and CuPy below."""
 
-from . import autograd, backend, errors, func, kernels, namespace, nn, optim
+from . import autograd, backend, errors, func, kernels, linalg, namespace, nn, optim
 from .anomaly import detect_anomaly
 from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import Device as device
@@ -15,6 +15,7 @@ from .dtypes import (
     int32, int64, long, promote_types, result_type, set_default_dtype, short, uint8, uint16,
 )  # fmt: skip
 from .explain import explain
+from .interop import from_dlpack
 from .op import REGISTRY, Saved, op
 from .ops.activations import celu, hardshrink, prelu, selu, threshold
 from .ops.arithmetic import (
@@ -30,12 +31,14 @@ from .ops.arrange import (
 from .ops.conv import (
     conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
 )  # fmt: skip
+from .ops.einsum import einsum
 from .ops.elementwise import (
     abs, add, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, clamp, clone, cos, div, eq, erf,
     exp, ge, gt, isfinite, isinf, isnan, le, log, logical_not, lt, masked_fill, maximum, minimum,
     mul, ne, neg, pow, relu, rsqrt, sigmoid, sign, sin, sqrt, sub, tanh, where,
 )  # fmt: skip
 from .ops.index import argsort, gather, nonzero, sort, topk
+from .ops.length import cdist, cosine_similarity, dist, norm, pairwise_distance
 from .ops.linalg import matmul
 from .ops.logical import (
     allclose, bitwise_left_shift, bitwise_right_shift, equal, isclose, isin, isneginf, isposinf,
@@ -45,6 +48,10 @@ from .ops.nn import log_softmax, softmax
 from .ops.order import (
     aminmax, bincount, bucketize, count_nonzero, kthvalue, median, nanmedian, quantile,
     searchsorted, unique,
+)  # fmt: skip
+from .ops.products import (
+    addbmm, addmm, addmv, addr, baddbmm, bmm, chain_matmul, cross, dot, ger, inner, matrix_power,
+    mm, mv, outer, tensordot, vdot,
 )  # fmt: skip
 from .ops.reduce import (
     all, amax, amin, any, argmax, argmin, cumsum, logsumexp, max, mean, min, std, sum, var,
@@ -62,6 +69,8 @@ from .ops.shape import (
     cat, chunk, diagonal, flatten, flip, movedim, permute, reshape, split, squeeze, stack, t,
     transpose, tril, triu, unbind, unflatten, unsqueeze,
 )  # fmt: skip
+from .ops.solve import det, inverse, logdet, slogdet
+from .ops.svd import svd
 from .ops.transcendental import (
     acos, acosh, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, asin, asinh, atan,
     atan2, atanh, cosh, erfc, exp2, expm1, hypot, log1p, log2, log10, logaddexp, logaddexp2, logit,

@@ -33,12 +33,20 @@ class DivisionError(TinyTensorError, RuntimeError, ZeroDivisionError):
     """An integer divided by zero; floats give inf or NaN."""
 
 
+class SingularError(TinyTensorError, RuntimeError):
+    """A matrix without an inverse."""
+
+
 class GraphError(TinyTensorError, RuntimeError):
     """Backward cannot run: no graph, a graph used twice, a missing gradient."""
 
 
 class InPlaceError(GraphError):
     """A value saved for backward was overwritten, or a leaf was changed in place."""
+
+
+class ExportError(GraphError, BufferError):
+    """A tensor that requires grad, handed to a library that would lose its graph."""
 
 
 class NotDifferentiable(GraphError, NotImplementedError):
@@ -53,7 +61,7 @@ class NonFiniteError(TinyTensorError, RuntimeError, FloatingPointError):
     """An inf or a NaN where `detect_anomaly` watches for one."""
 
 
-class DeviceError(TinyTensorError, RuntimeError):
+class DeviceError(TinyTensorError, RuntimeError, TypeError):
     """A device that is not there, or two devices in one op."""
 
 

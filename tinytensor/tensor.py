@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import functools
 import operator
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from . import autograd, backend, dtypes
+from . import autograd, backend, dtypes, interop
 from .autograd import Variable, wrap
 from .backend import Device
-from .errors import ArgumentError, DeviceError, DtypeError, GraphError, ShapeError
+from .errors import ArgumentError, DtypeError, GraphError, ShapeError
 from .ops import arithmetic as ar
 from .ops import arrange as arr
 from .ops import elementwise as e
-from .ops import index, inplace, linalg, logical, nn, order, reduce, rounding, scan
+from .ops import index, inplace, length, linalg, logical, nn, order, reduce, rounding, scan
+from .ops import products as pr
 from .ops import scatter as sc
 from .ops import shape as sh
+from .ops import solve as so
 from .ops import transcendental as tr
 
 
@@ -184,29 +187,11 @@ class Tensor(Variable):
     def tolist(self) -> Any:
         return self.array.tolist()
 
-    def numpy(self, *, force: bool = False) -> np.ndarray:
-        """The NumPy array underneath, sharing memory."""
-        if force:
-            return backend.to_numpy(self.array)
-        if self.requires_grad:
-            raise GraphError("numpy: the tensor requires grad: use .detach().numpy()")
-        if self.is_cuda:
-            raise DeviceError(f"numpy: the tensor is on {self.device}: use .cpu().numpy()")
-        return self.array
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        array = self.numpy()
-        return array if dtype is None and not copy else np.array(array, dtype=dtype, copy=copy)
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """np.exp(t) and array * t run our ops; a ufunc without one raises, it never detaches."""
-        ours = _UFUNCS.get(ufunc.__name__)
-        if method != "__call__" or kwargs or ours is None:
-            raise ArgumentError(
-                f"numpy.{ufunc.__name__} on a Tensor has no op here: use tt.{ufunc.__name__}, or "
-                "t.detach().numpy() to leave the graph"
-            )
-        return ours(*[wrap(i) if isinstance(i, np.ndarray) and i.ndim else i for i in inputs])
+    numpy = interop.to_numpy
+    __array__, __array_ufunc__ = interop.to_array, interop.array_ufunc
+    __array_function__ = interop.array_function
+    __dlpack__, __dlpack_device__ = interop.to_dlpack, interop.dlpack_device
+    __cuda_array_interface__ = property(interop.cuda_array_interface)
 
     def __len__(self) -> int:
         if not self.array.ndim:
@@ -232,20 +217,34 @@ class Tensor(Variable):
     def __int__(self) -> int:
         return int(self.item())
 
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
     def __index__(self) -> int:
-        if self.array.dtype.kind not in "iub":
-            raise ArgumentError(f"only integer tensors can be an index, this is {self.dtype}")
+        if self.array.dtype.kind not in "iub" or self.array.size != 1:
+            raise ArgumentError(
+                "only integer tensors of a single element can be an index, this is "
+                f"{self.dtype} {tuple(self.array.shape)}"
+            )
         return operator.index(self.item())
 
     def __contains__(self, value: Any) -> bool:
+        if not isinstance(value, _OPERANDS):
+            raise DtypeError(
+                f"in: a tensor holds numbers, not a {type(value).__name__}: ask for a number or "
+                "a tensor"
+            )
         return bool((self.detach() == value).any())
+
+    def __reversed__(self) -> Tensor:
+        return sh.flip(self, (0,)) if self.array.ndim else self
 
     __hash__ = object.__hash__
 
     # -------------------------------------------------------------------------- devices, dtypes
 
     def to(self, *args: Any, device: Any = None, dtype: Any = None, copy: bool = False) -> Tensor:
-        """`t.to("cuda")`, `t.to(tt.float16)`, `t.to(other)`: on the tape, itself if nothing changes."""
+        """`t.to("cuda")`, `.to(tt.float16)`, `.to(other)`: on the tape; itself if nothing changes."""
         for a in args:
             if isinstance(a, Variable):
                 device, dtype = backend.device_of(a.array), a.array.dtype
@@ -443,7 +442,15 @@ class Tensor(Variable):
     scatter_, scatter_add_, scatter_reduce_, masked_scatter_ = _in_place(
         sc.scatter, sc.scatter_add, sc.scatter_reduce, sc.masked_scatter
     )
-    matmul = linalg.matmul
+    matmul, mm, bmm, mv, dot, vdot = linalg.matmul, pr.mm, pr.bmm, pr.mv, pr.dot, pr.vdot
+    inner, outer, ger, cross = pr.inner, pr.outer, pr.ger, pr.cross
+    addmm, addmv, addr, addbmm, baddbmm = pr.addmm, pr.addmv, pr.addr, pr.addbmm, pr.baddbmm
+    addmm_, addmv_, addr_, addbmm_, baddbmm_ = _in_place(
+        pr.addmm, pr.addmv, pr.addr, pr.addbmm, pr.baddbmm
+    )
+    matrix_power, inverse, det = pr.matrix_power, so.inverse, so.det
+    slogdet, logdet = so.slogdet, so.logdet
+    norm, dist = length.norm, length.dist
     softmax, log_softmax = nn.softmax, nn.log_softmax
 
     # -------------------------------------------------------------------------- in place
@@ -499,25 +506,8 @@ class Tensor(Variable):
 
     # -------------------------------------------------------------------------- copies
 
-    def __deepcopy__(self, memo: dict) -> Tensor:
-        if self._node is not None:
-            raise GraphError("only leaves can be deep-copied: detach() or clone() this tensor")
-        t = wrap(self.array.copy(), None, self.requires_grad)
-        t.__class__ = self.__class__
-        t.grad = None if self.grad is None else self.grad.__deepcopy__(memo)
-        memo[id(self)] = t
-        return t
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        if self._node is not None:
-            raise GraphError("only leaves can be pickled: detach() this tensor")
-        return _rebuild, (type(self), self.array, self.requires_grad)
-
-
-def _rebuild(cls: Any, array: Any, requires_grad: bool) -> Tensor:
-    t = wrap(array, None, requires_grad)
-    t.__class__ = cls
-    return t
+    __copy__, __deepcopy__ = interop.shallow_copy, interop.deep_copy
+    __reduce_ex__ = interop.reduce_ex
 
 
 def _dtype(dtype: Any) -> np.dtype:
@@ -525,25 +515,3 @@ def _dtype(dtype: Any) -> np.dtype:
         return np.dtype(dtype)
     except TypeError:
         raise ArgumentError(f"{dtype!r} is neither a dtype such as tt.float32 nor a device") from None
-
-
-_UFUNCS = {
-    "add": e.add, "subtract": e.sub, "multiply": e.mul, "divide": e.div, "power": e.pow,
-    "negative": e.neg, "absolute": e.abs, "exp": e.exp, "log": e.log, "sqrt": e.sqrt, "sin": e.sin,
-    "cos": e.cos, "tanh": e.tanh, "maximum": e.maximum, "minimum": e.minimum, "sign": e.sign,
-    "equal": e.eq, "not_equal": e.ne, "less": e.lt, "less_equal": e.le, "greater": e.gt,
-    "greater_equal": e.ge, "matmul": linalg.matmul, "isnan": e.isnan, "isinf": e.isinf,
-    "isfinite": e.isfinite, "logical_not": e.logical_not, "floor": rounding.floor,
-    "ceil": rounding.ceil, "trunc": rounding.trunc, "rint": rounding.round,
-    "floor_divide": rounding.floor_divide, "remainder": rounding.remainder, "fmod": rounding.fmod,
-    "signbit": rounding.signbit, "copysign": rounding.copysign, "square": ar.square,
-    "reciprocal": ar.reciprocal, "positive": ar.positive, "deg2rad": ar.deg2rad,
-    "rad2deg": ar.rad2deg, "exp2": tr.exp2, "expm1": tr.expm1, "log1p": tr.log1p, "log2": tr.log2,
-    "log10": tr.log10, "logaddexp": tr.logaddexp, "logaddexp2": tr.logaddexp2, "tan": tr.tan,
-    "arcsin": tr.asin, "arccos": tr.acos, "arctan": tr.atan, "arctan2": tr.atan2, "sinh": tr.sinh,
-    "cosh": tr.cosh, "arcsinh": tr.asinh, "arccosh": tr.acosh, "arctanh": tr.atanh,
-    "hypot": tr.hypot, "logical_and": logical.logical_and, "logical_or": logical.logical_or,
-    "logical_xor": logical.logical_xor, "bitwise_and": e.bitwise_and, "bitwise_or": e.bitwise_or,
-    "bitwise_xor": e.bitwise_xor, "invert": e.bitwise_not, "left_shift": logical.bitwise_left_shift,
-    "right_shift": logical.bitwise_right_shift,
-}  # fmt: skip
