@@ -38,7 +38,7 @@ def einsum(equation, *operands):
         raise ShapeError("einsum: pass at least one tensor")
     inputs, result = _parse(equation, [x.array.ndim for x in operands])
     sizes = _sizes(equation, inputs, operands)
-    terms = [_single(x, indices) for x, indices in zip(_common(list(operands)), inputs)]
+    terms = [_single(x, indices, sizes) for x, indices in zip(_common(list(operands)), inputs)]
     x, here = terms[0]
     for i, (y, there) in enumerate(terms[1:], 2):
         later = {*result, *(k for _, indices in terms[i:] for k in indices)}
@@ -116,7 +116,7 @@ def _sizes(equation, inputs, operands):
     return sizes
 
 
-def _single(x, indices):
+def _single(x, indices, sizes):
     """x with each index once, and without those of size 1 that broadcast."""
     indices = list(indices)
     for k in set(indices):

@@ -105,7 +105,7 @@ def vecdot(x, y, *, dim=-1):
 
 
 def cross(x, y, dim=None):
-    """The cross product along dim, of size 3: the first such dim if None, the last in linalg.cross"""
+    """The cross product along dim, of size 3: the first such dim if None"""
     if dim is None:
         dim = next((d for d, n in enumerate(x.array.shape) if n == 3), None)
         if dim is None:
