@@ -184,9 +184,18 @@ def _plain_attention(q: Any, k: Any, v: Any, mask: Any, dropout_p: float) -> boo
     )
 
 
-def _hidden(L: int, S: int, dtype: Any) -> np.ndarray:
-    """0 where a key may be seen, -inf above the diagonal."""
-    return np.triu(np.full((L, S), -np.inf, dtype), 1)
+ROWS = 64  # query rows at a time: behind their last one no key need be looked at
+
+
+def _tiles(q: np.ndarray, S: int, is_causal: bool) -> Iterator[tuple]:
+    """(batch, heads, [(rows, keys seen)]): a tile's scores fit into the cache."""
+    B, H, L, _ = q.shape
+    step = max(1, 2 * BLOCK_BYTES // (L * S * q.itemsize))
+    rows = [slice(i, min(i + ROWS, L)) for i in range(0, L, ROWS)] if is_causal else [slice(0, L)]
+    seen = [(r, min(r.stop, S) if is_causal else S) for r in rows]
+    for b in range(B):
+        for h in range(0, H, step):
+            yield b, slice(h, h + step), seen
 
 
 @nn._attention.kernel("cpu")
@@ -201,31 +210,32 @@ def _(
         )  # fmt: skip
     B, H, L, _ = query.shape
     S = key.shape[2]
-    probabilities = np.empty((B, H, L, S), query.dtype)
+    probabilities = np.zeros((B, H, L, S), query.dtype)
     # heads side by side in memory, (B, L, H, E), so that merging them again is free
     out = np.empty((B, L, H, value.shape[3]), query.dtype).transpose(0, 2, 1, 3)
-    hidden = _hidden(L, S, query.dtype) if is_causal else None
-    for b in row_blocks(B, H * L * S * query.itemsize):
-        P = probabilities[b]
-        np.matmul(query[b], key[b].swapaxes(2, 3), out=P)
-        P *= scale
-        if is_causal:
-            P += hidden
-        P -= P.max(axis=-1, keepdims=True)
-        np.exp(P, P)
-        P /= P.sum(axis=-1, keepdims=True)
-        np.matmul(P, value[b], out=out[b])
+    later = np.triu(np.full((ROWS, ROWS), -np.inf, query.dtype), 1)
+    for b, h, tiles in _tiles(query, S, is_causal):
+        q, k_T = query[b, h] * scale, key[b, h].swapaxes(1, 2)
+        for rows, n in tiles:
+            P = np.matmul(q[:, rows], k_T[..., :n])
+            if is_causal:
+                own = P[..., rows.start :]  # the square on the diagonal
+                own += later[: own.shape[1], : own.shape[2]]
+            P -= P.max(axis=-1, keepdims=True)
+            np.exp(P, P)
+            np.divide(P, P.sum(axis=-1, keepdims=True), probabilities[b, h, rows, :n])
+        np.matmul(probabilities[b, h], value[b, h], out=out[b, h])
     return out, Saved(probabilities=probabilities)
 
 
 @nn._attention.kernel("cpu", "query", "key", "value", "mask")
 def _(
-    xp: Any, g: Any, query: Any, key: Any, value: Any, mask: Any, scale: float, dropout_p: float,
-    rng: Any, probabilities: Any, needs: Any,
+    xp: Any, g: Any, query: Any, key: Any, value: Any, mask: Any, is_causal: bool, scale: float,
+    dropout_p: float, rng: Any, probabilities: Any, needs: Any,
 ) -> Any:  # fmt: skip
     if not _plain_attention(query, key, value, mask, dropout_p):
         return _attention_rule(
-            xp, g, query, key, value, mask, scale, dropout_p, rng, probabilities, needs
+            xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, probabilities, needs
         )
     B, H, L, _ = query.shape
     S = key.shape[2]
@@ -233,13 +243,17 @@ def _(
         np.empty((B, a.shape[2], H, a.shape[3]), a.dtype).transpose(0, 2, 1, 3)
         for a in (query, key, value)
     )
-    for b in row_blocks(B, H * L * S * query.itemsize):
-        P, grad = probabilities[b], g[b]
-        np.matmul(P.swapaxes(2, 3), grad, out=dv[b])
-        dS = np.matmul(grad, value[b].swapaxes(2, 3))  # dP, then dS = P * (dP - sum(P * dP))
-        dS -= np.einsum("bhij,bhij->bhi", P, dS)[..., None]
-        dS *= P
-        dS *= scale
-        np.matmul(dS, key[b], out=dq[b])
-        np.matmul(dS.swapaxes(2, 3), query[b], out=dk[b])
+    gradient = None
+    for b, h, tiles in _tiles(query, S, is_causal):
+        P, grad, v_T = probabilities[b, h], g[b, h], value[b, h].swapaxes(1, 2)
+        if gradient is None or gradient.shape != P.shape:
+            gradient = np.zeros_like(P)  # above the diagonal it stays zero
+        for rows, n in tiles:  # dS = P * (dP - sum(P * dP)) * scale
+            p, dS = P[:, rows, :n], np.matmul(grad[:, rows], v_T[..., :n])
+            dS -= np.einsum("hij,hij->hi", p, dS)[..., None]
+            dS *= scale
+            np.multiply(dS, p, gradient[:, rows, :n])
+            np.matmul(gradient[:, rows, :n], key[b, h, :n], out=dq[b, h, rows])
+        np.matmul(gradient.swapaxes(1, 2), query[b, h], out=dk[b, h])
+        np.matmul(P.swapaxes(1, 2), grad, out=dv[b, h])
     return dq, dk, dv, None

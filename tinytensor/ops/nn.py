@@ -394,7 +394,7 @@ def _attention(
 
 
 @_attention.rule("query", "key", "value", "mask")
-def _(xp, g, query, key, value, mask, scale, dropout_p, rng, probabilities, needs):
+def _(xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, probabilities, needs):
     P, dropped = probabilities, probabilities
     dP = g @ xp.swapaxes(value, -1, -2)
     if dropout_p:
