@@ -67,14 +67,13 @@ def array_ufunc(t: Any, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) ->
     ours: Any = None
     if method == "__call__" and not kwargs:
         ours = getattr(tt, _UFUNC_NAMES.get(name, name), None)
-    elif method == "reduce" and kwargs.keys() <= {"axis", "keepdims"}:
+    elif method == "reduce" and len(inputs) == 1 and kwargs.keys() <= {"axis", "keepdims"}:
         ours = getattr(tt, _REDUCTIONS.get(name, ""), None)
-        kwargs.setdefault("axis", 0)
-    elif method == "accumulate" and kwargs.keys() <= {"axis"}:
+    elif method == "accumulate" and len(inputs) == 1 and kwargs.keys() <= {"axis"}:
         ours = getattr(tt, _ACCUMULATIONS.get(name, ""), None)
-        kwargs.setdefault("axis", 0)
     if callable(ours):
-        return ours(*[_operand(i) for i in inputs], **kwargs)
+        along = () if method == "__call__" else (kwargs.pop("axis", 0),)
+        return ours(*[_operand(i) for i in inputs], *along, **kwargs)
     call = name if method == "__call__" else f"{name}.{method}"
     return _outside(call, getattr(ufunc, method), inputs, kwargs)
 

@@ -1,6 +1,5 @@
 """tape_memory against what NumPy really allocated."""
 
-import gc
 import tracemalloc
 
 import numpy as np
@@ -18,7 +17,6 @@ SMALL = 1024
 
 def array_bytes():
     """Bytes in NumPy's arrays now, as tracemalloc counts them."""
-    gc.collect()
     snapshot = tracemalloc.take_snapshot()
     only = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
     return sum(s.size for s in snapshot.filter_traces((only,)).traces)

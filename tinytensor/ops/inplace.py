@@ -91,6 +91,8 @@ def assign(x, new, name):
 
 def check_writable(x, name):
     """Raise unless x may be written: a leaf that requires grad must keep its value."""
+    if not getattr(x.array.flags, "writeable", True):
+        raise InPlaceError(f"{name}: the memory of x is read-only: clone() it first")
     if not mode.enabled:
         return
     owner = x if x._base is None else x._base[0]

@@ -334,7 +334,8 @@ def chunk(x, chunks, dim=0):
 
 def unbind(x, dim=0):
     """x[0], x[1], ... along dim, as views."""
-    return _unbind(x, canonical(dim, x.array.ndim))
+    d = canonical(dim, x.array.ndim)
+    return _unbind(x, d) if 0 not in x.array.shape[d : d + 1] else ()
 
 
 # ------------------------------------------------------------------------------ arrangements
