@@ -80,7 +80,8 @@ def on_gpu(function):
     return run
 
 
-for operator in ("add", "sub", "mul", "truediv", "pow", "radd", "rsub", "rmul", "rtruediv"):
+for operator in ("add", "sub", "mul", "truediv", "pow", "radd", "rsub", "rmul", "rtruediv",
+                 "eq", "lt", "gt"):  # fmt: skip
     setattr(GpuArray, f"__{operator}__", on_gpu(getattr(np.ndarray, f"__{operator}__")))
 GpuArray.__abs__ = on_gpu(np.abs)
 

@@ -88,7 +88,7 @@ class Optimizer:
         """Raise ArgumentError unless the settings of a group make sense."""
         for name in NOT_NEGATIVE:
             value = group.get(name, 0)
-            if not (isinstance(value, Real) and 0 <= value < math.inf):
+            if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
                 raise ArgumentError(f"{name} must be a number from 0 up, got {value!r}")
         betas = group.get("betas", (0, 0))
         if len(betas) != 2:
