@@ -3,16 +3,15 @@
 The definitions, each beside its derivative, are in tinytensor/ops; this is the list of them.
 """
 
+from ..ops.cross_entropy import cross_entropy, nll_loss
 from ..ops.elementwise import gelu, relu, sigmoid, silu, tanh
 from ..ops.index import embedding, one_hot
+from ..ops.losses import mse_loss
 from ..ops.nn import (
-    cross_entropy,
     dropout,
     layer_norm,
     linear,
     log_softmax,
-    mse_loss,
-    nll_loss,
     rms_norm,
     scaled_dot_product_attention,
     softmax,

@@ -1,9 +1,9 @@
-"""Losses as modules. The maths is in ops/nn.py."""
+"""Losses as modules. The maths is in ops/cross_entropy.py and ops/losses.py."""
 
 from __future__ import annotations
 
 from ..errors import ArgumentError
-from ..ops.nn import REDUCTIONS
+from ..ops.losses import REDUCTIONS
 from ..tensor import Tensor
 from . import functional as F
 from .module import Module

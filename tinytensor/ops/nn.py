@@ -1,4 +1,4 @@
-"""Ops of neural networks: softmax, linear, layer_norm, losses, dropout, attention.
+"""Ops of neural networks: softmax, linear, layer_norm, dropout, attention.
 
 Each forward stands next to its backward; g is dL/dout.
 """
@@ -10,14 +10,11 @@ import math
 import numpy as np
 
 from .. import random
-from ..autograd import Variable, unbroadcast
-from ..errors import ArgumentError, DimError, DtypeError, ShapeError
+from ..autograd import unbroadcast
+from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import Saved, op
-from .elementwise import where
-from .index import gather
 from .linalg import as_rows
-from .reduce import mean, sum
-from .shape import canonical, movedim, reshape, squeeze, tril, unsqueeze
+from .shape import canonical, reshape, squeeze, tril, unsqueeze
 
 # ------------------------------------------------------------------------------ softmax
 
@@ -186,167 +183,6 @@ def _as_one_dim(shape, input, *parameters):
     n = math.prod(shape)
     lead = tuple(input.array.shape[: input.array.ndim - len(shape)])
     return [reshape(input, (*lead, n)), *(p if p is None else reshape(p, n) for p in parameters)]
-
-
-# ------------------------------------------------------------------------------ losses
-
-REDUCTIONS = ("none", "mean", "sum")
-
-
-def reduce_loss(name, loss, reduction):
-    """A loss per element as 'none', their 'mean' or their 'sum'."""
-    if reduction not in REDUCTIONS:
-        raise ArgumentError(f"{name}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
-    return loss if reduction == "none" else mean(loss) if reduction == "mean" else sum(loss)
-
-
-@op
-def _cross_entropy(xp, logits, *, target, ignore_index):
-    """out = -ln softmax(logits)[target] per row, 0 where target is ignored;  logits (N, C)"""
-    top = xp.amax(logits, axis=-1, keepdims=True)
-    lse = xp.log(xp.exp(logits - top).sum(axis=-1, keepdims=True)) + top
-    kept = target != ignore_index
-    picked = xp.take_along_axis(logits, (target * kept)[:, None], -1)
-    return (lse - picked)[:, 0] * kept, Saved(lse=lse)
-
-
-@_cross_entropy.rule("logits")
-def _(xp, g, logits, target, ignore_index, lse):  # g * (softmax - one_hot(target))
-    kept = target != ignore_index
-    g = g * kept
-    return _sub_at.on(xp, xp.exp(logits - lse) * g[:, None], g, index=target * kept)
-
-
-@op
-def _sub_at(xp, x, y, *, index):
-    """out = x, less y[i] at x[i, index[i]]"""
-    out = x.copy()
-    out[xp.arange(len(index)), index] -= y
-    return out
-
-
-_sub_at.rule("x", lambda g: g)
-_sub_at.rule("y", lambda xp, g, index: -xp.take_along_axis(g, index[:, None], -1)[:, 0])
-
-
-def cross_entropy(
-    input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0
-):
-    """-ln softmax(input)[target], averaged over the targets that are not ignore_index.
-
-    input   (N, C), (C,) or (N, C, d1, ...): unnormalised logits
-    target  class numbers, of input's shape without C; or probabilities, of input's shape
-    weight  (C,): a factor per class;  label_smoothing mixes in the uniform distribution
-    """
-    _check_losses("cross_entropy", input, target, reduction)
-    dim = 0 if input.array.ndim == 1 else 1
-    if target.array.dtype.kind in "fV":
-        return _soft_cross_entropy(input, target, weight, reduction, label_smoothing, dim)
-    if weight is not None or label_smoothing:
-        logs = _log_softmax(input, dim)
-        hard = nll_loss(logs, target, weight, ignore_index=ignore_index, reduction=reduction)
-        if not label_smoothing:
-            return hard
-        smooth = _smoothing(logs, target, weight, ignore_index, reduction, dim)
-        return hard * (1 - label_smoothing) + smooth * (label_smoothing / input.array.shape[dim])
-    _check_classes("cross_entropy", input, target, ignore_index, dim)
-    rows = reshape(movedim(input, dim, -1), (-1, input.array.shape[dim]))
-    loss = _cross_entropy(rows, target.array.reshape(-1), ignore_index)
-    if reduction == "none":
-        return reshape(loss, tuple(target.array.shape))
-    kept = (target.array != ignore_index).sum() if reduction == "mean" else None
-    return sum(loss) if kept is None else sum(loss) / kept.item()
-
-
-def _check_losses(name, input, target, reduction):
-    if reduction not in REDUCTIONS:
-        raise ArgumentError(f"{name}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
-    for which, a in (("input", input), ("target", target)):
-        if not isinstance(a, Variable):
-            raise ArgumentError(f"{name}: {which} must be a Tensor, got {type(a).__name__}")
-
-
-def _check_classes(name, input, target, ignore_index, dim):
-    shape, classes = tuple(input.array.shape), input.array.shape[dim]
-    if tuple(target.array.shape) != shape[:dim] + shape[dim + 1 :]:
-        raise ShapeError(
-            f"{name}: input {shape} and target {tuple(target.array.shape)}: target must be "
-            f"{shape[:dim] + shape[dim + 1 :]}, input without its {classes} classes"
-        )
-    if target.array.dtype.kind not in "iu":
-        raise DtypeError(f"{name}: target must hold int64 class numbers, got {target.array.dtype}")
-    if isinstance(target.array, np.ndarray):
-        kept = target.array[target.array != ignore_index]
-        if kept.size and not 0 <= kept.min() <= kept.max() < classes:
-            bad = kept.min() if kept.min() < 0 else kept.max()
-            raise DimError(f"{name}: target {bad} is out of bounds: classes are 0 to {classes - 1}")
-
-
-def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean"):
-    """-input[target] for log-probabilities input (N, C), (C,) or (N, C, d1, ...).
-
-    'mean' divides by the sum of the weights of the targets that count.
-    """
-    _check_losses("nll_loss", input, target, reduction)
-    dim = 0 if input.array.ndim == 1 else 1
-    _check_classes("nll_loss", input, target, ignore_index, dim)
-    kept = target != ignore_index
-    index = target * kept
-    factor = kept.to(input.dtype) if weight is None else where(kept, weight[index], 0.0)
-    loss = -squeeze(gather(input, dim, unsqueeze(index, dim)), dim) * factor
-    if reduction == "none":
-        return loss
-    return sum(loss) / sum(factor) if reduction == "mean" else sum(loss)
-
-
-def _smoothing(logs, target, weight, ignore_index, reduction, dim):
-    """The loss against the uniform distribution, times the number of classes."""
-    kept = target != ignore_index
-    shape = [-1 if d == dim else 1 for d in range(logs.array.ndim)]
-    scaled = logs if weight is None else logs * reshape(weight, shape)
-    loss = -sum(scaled, dim) * kept
-    if reduction == "none":
-        return loss
-    if reduction == "sum":
-        return sum(loss)
-    index = target * kept
-    total = sum(kept) if weight is None else sum(weight[index] * kept)
-    return sum(loss) / total
-
-
-def _soft_cross_entropy(input, target, weight, reduction, label_smoothing, dim):
-    if input.array.shape != target.array.shape:
-        raise ShapeError(
-            f"cross_entropy: target probabilities {tuple(target.array.shape)} must have input's "
-            f"shape {tuple(input.array.shape)}"
-        )
-    classes = input.array.shape[dim]
-    if label_smoothing:
-        target = target * (1 - label_smoothing) + label_smoothing / classes
-    terms = _log_softmax(input, dim) * target
-    if weight is not None:
-        shape = [-1 if d == dim else 1 for d in range(input.array.ndim)]
-        terms = terms * reshape(weight, shape)
-    loss = -sum(terms, dim)
-    if reduction == "mean":
-        return sum(loss) / max(loss.array.size, 1)
-    return reduce_loss("cross_entropy", loss, reduction)
-
-
-@op(promote="same")
-def _squared_error(xp, x, y):
-    """out = (x - y)^2"""
-    return (x - y) ** 2
-
-
-_squared_error.rule("x", lambda g, x, y: g * (2 * (x - y)))
-_squared_error.rule("y", lambda g, x, y: g * (2 * (y - x)))
-
-
-def mse_loss(input, target, reduction="mean"):
-    """(input - target)^2, averaged, summed or per element"""
-    _check_losses("mse_loss", input, target, reduction)
-    return reduce_loss("mse_loss", _squared_error(input, target), reduction)
 
 
 # ------------------------------------------------------------------------------ dropout
