@@ -16,6 +16,8 @@ from .dtypes import (
 )  # fmt: skip
 from .explain import explain
 from .interop import from_dlpack
+from .kernels.memory import release_memory
+from .kernels.threads import get_num_threads, set_num_threads
 from .op import REGISTRY, Saved, op
 from .ops.activations import celu, hardshrink, prelu, selu, threshold
 from .ops.arithmetic import (

@@ -11,21 +11,21 @@ same saved values. Anything unusual (float64, odd shapes) goes to the reference 
 from __future__ import annotations
 
 import math
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 
 from ..op import Saved
 from ..ops import elementwise, index, nn
+from .threads import parallel
 
 BLOCK_BYTES = 128 * 1024  # of one operand: a few of them fit into an L2 of 1 MiB
 
 
-def row_blocks(rows: int, row_bytes: int) -> Iterator[slice]:
+def row_blocks(rows: int, row_bytes: int) -> list[slice]:
     """Slices of so many rows that one operand's block is about BLOCK_BYTES."""
     step = max(1, BLOCK_BYTES // max(row_bytes, 1))
-    for start in range(0, rows, step):
-        yield slice(start, min(start + step, rows))
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 def _rows(a: np.ndarray) -> np.ndarray:
@@ -45,13 +45,16 @@ def _(xp: Any, x: np.ndarray, *, approximate: str = "none") -> np.ndarray:
         return _gelu(xp, x, approximate=approximate)
     out = np.empty_like(x)
     flat, result = x.reshape(-1), out.reshape(-1)
-    for s in row_blocks(flat.size, x.itemsize):
+
+    def block(s: slice) -> None:
         v, t = flat[s], result[s]
         _tanh_argument(v, t)
         np.tanh(t, t)
         t += 1
         t *= v
         t *= 0.5  # x/2 * (1 + tanh u)
+
+    parallel(block, row_blocks(flat.size, x.itemsize))
     return out
 
 
@@ -70,24 +73,25 @@ def _(xp: Any, g: np.ndarray, x: np.ndarray, approximate: str) -> np.ndarray:
         return _gelu_rule(xp, g, x, approximate)
     out = np.empty_like(x)
     flat, grad, result = x.reshape(-1), g.reshape(-1), out.reshape(-1)
-    step = max(1, BLOCK_BYTES // x.itemsize)
-    t, w = np.empty(min(step, flat.size), x.dtype), np.empty(min(step, flat.size), x.dtype)
-    for s in row_blocks(flat.size, x.itemsize):
+
+    def block(s: slice) -> None:
         v, r = flat[s], result[s]
-        t, w = t[: v.size], w[: v.size]
+        t = np.empty_like(v)
         _tanh_argument(v, t)
         np.tanh(t, t)
         np.multiply(v, v, r)
         r *= 3 * 0.044715 * _C
         r += _C
         r *= v  # x u'
-        np.multiply(t, t, w)
+        w = t * t
         np.subtract(1, w, w)
         r *= w  # x u' (1 - t^2)
         r += t
         r += 1
         r *= 0.5
         r *= grad[s]
+
+    parallel(block, row_blocks(flat.size, x.itemsize))
     return out
 
 
@@ -104,9 +108,11 @@ def _(xp: Any, x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-
     rows = _rows(x)
     n, width = rows.shape
     out, inv_std = np.empty_like(rows), np.empty((n, 1), x.dtype)
-    mean = rows.mean(axis=1, keepdims=True)
-    for s in row_blocks(n, width * x.itemsize):
+    mean = np.empty((n, 1), x.dtype)
+
+    def block(s: slice) -> None:
         o = out[s]
+        np.mean(rows[s], axis=1, keepdims=True, out=mean[s])
         np.subtract(rows[s], mean[s], o)
         variance = np.einsum("ij,ij->i", o, o)[:, None]
         variance /= width
@@ -118,6 +124,8 @@ def _(xp: Any, x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-
             o *= weight
         if bias is not None:
             o += bias
+
+    parallel(block, row_blocks(n, width * x.itemsize))
     lead = (*x.shape[:-1], 1)
     saved = Saved(mean=mean.reshape(lead), inv_std=inv_std.reshape(lead))
     return out.reshape(x.shape), saved
@@ -131,22 +139,28 @@ def _(xp: Any, g: Any, x: Any, weight: Any, mean: Any, inv_std: Any) -> Any:
     g2, x2, mean, inv_std = _rows(g), _rows(x), mean.reshape(-1, 1), inv_std.reshape(-1, 1)
     n, width = x2.shape
     dx = np.empty_like(x2)
-    d_weight, d_bias = np.zeros(width, x.dtype), np.zeros(width, x.dtype)
     average = weight / width
-    for s in row_blocks(n, width * x.itemsize):
+    blocks = row_blocks(n, width * x.itemsize)
+    sums = np.empty((len(blocks), 2, width), x.dtype)  # of each block: d_weight, d_bias
+
+    def block(numbered: tuple[int, slice]) -> None:
+        i, s = numbered
         grad, d = g2[s], dx[s]
         x_hat = x2[s] - mean[s]
         x_hat *= inv_std[s]
         product = grad * x_hat
         ones = np.ones(len(grad), x.dtype)
-        d_weight += ones @ product
-        d_bias += ones @ grad
+        np.matmul(ones, product, out=sums[i, 0])
+        np.matmul(ones, grad, out=sums[i, 1])
         # with g_hat = g * weight:  (g_hat - mean(g_hat) - x_hat * mean(g_hat * x_hat)) * inv_std
         np.multiply(grad, weight, d)
         d -= (grad @ average)[:, None]
         x_hat *= (product @ average)[:, None]
         d -= x_hat
         d *= inv_std[s]
+
+    parallel(block, list(enumerate(blocks)))
+    d_weight, d_bias = sums.sum(axis=0)
     return dx.reshape(x.shape), d_weight, d_bias
 
 
@@ -187,15 +201,15 @@ def _plain_attention(q: Any, k: Any, v: Any, mask: Any, dropout_p: float) -> boo
 ROWS = 64  # query rows at a time: behind their last one no key need be looked at
 
 
-def _tiles(q: np.ndarray, S: int, is_causal: bool) -> Iterator[tuple]:
-    """(batch, heads, [(rows, keys seen)]): a tile's scores fit into the cache."""
+def _tiles(q: np.ndarray, S: int, is_causal: bool) -> tuple[list, list]:
+    """Work in parts, (batch, heads), and rows of queries with the number of keys they see."""
     B, H, L, _ = q.shape
     step = max(1, 2 * BLOCK_BYTES // (L * S * q.itemsize))
-    rows = [slice(i, min(i + ROWS, L)) for i in range(0, L, ROWS)] if is_causal else [slice(0, L)]
-    seen = [(r, min(r.stop, S) if is_causal else S) for r in rows]
-    for b in range(B):
-        for h in range(0, H, step):
-            yield b, slice(h, h + step), seen
+    parts = [(b, slice(h, h + step)) for b in range(B) for h in range(0, H, step)]
+    if not is_causal:
+        return parts, [(slice(0, L), S)]
+    rows = [slice(i, min(i + ROWS, L)) for i in range(0, L, ROWS)]
+    return parts, [(r, min(r.stop, S)) for r in rows]
 
 
 @nn._attention.kernel("cpu")
@@ -214,17 +228,21 @@ def _(
     # heads side by side in memory, (B, L, H, E), so that merging them again is free
     out = np.empty((B, L, H, value.shape[3]), query.dtype).transpose(0, 2, 1, 3)
     later = np.triu(np.full((ROWS, ROWS), -np.inf, query.dtype), 1)
-    for b, h, tiles in _tiles(query, S, is_causal):
-        q, k_T = query[b, h] * scale, key[b, h].swapaxes(1, 2)
+    parts, tiles = _tiles(query, S, is_causal)
+
+    def part(where: tuple) -> None:
+        q, k_T, P = query[where] * scale, key[where].swapaxes(1, 2), probabilities[where]
         for rows, n in tiles:
-            P = np.matmul(q[:, rows], k_T[..., :n])
+            p = np.matmul(q[:, rows], k_T[..., :n])
             if is_causal:
-                own = P[..., rows.start :]  # the square on the diagonal
+                own = p[..., rows.start :]  # the square on the diagonal
                 own += later[: own.shape[1], : own.shape[2]]
-            P -= P.max(axis=-1, keepdims=True)
-            np.exp(P, P)
-            np.divide(P, P.sum(axis=-1, keepdims=True), probabilities[b, h, rows, :n])
-        np.matmul(probabilities[b, h], value[b, h], out=out[b, h])
+            p -= p.max(axis=-1, keepdims=True)
+            np.exp(p, p)
+            np.divide(p, p.sum(axis=-1, keepdims=True), P[:, rows, :n])
+        np.matmul(P, value[where], out=out[where])
+
+    parallel(part, parts)
     return out, Saved(probabilities=probabilities)
 
 
@@ -237,23 +255,23 @@ def _(
         return _attention_rule(
             xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, probabilities, needs
         )
-    B, H, L, _ = query.shape
-    S = key.shape[2]
     dq, dk, dv = (
-        np.empty((B, a.shape[2], H, a.shape[3]), a.dtype).transpose(0, 2, 1, 3)
+        np.empty((len(a), a.shape[2], a.shape[1], a.shape[3]), a.dtype).transpose(0, 2, 1, 3)
         for a in (query, key, value)
     )
-    gradient = None
-    for b, h, tiles in _tiles(query, S, is_causal):
-        P, grad, v_T = probabilities[b, h], g[b, h], value[b, h].swapaxes(1, 2)
-        if gradient is None or gradient.shape != P.shape:
-            gradient = np.zeros_like(P)  # above the diagonal it stays zero
+    parts, tiles = _tiles(query, key.shape[2], is_causal)
+
+    def part(where: tuple) -> None:
+        P, grad, v_T = probabilities[where], g[where], value[where].swapaxes(1, 2)
+        gradient = np.zeros_like(P)  # dS; above the diagonal it stays zero
         for rows, n in tiles:  # dS = P * (dP - sum(P * dP)) * scale
             p, dS = P[:, rows, :n], np.matmul(grad[:, rows], v_T[..., :n])
             dS -= np.einsum("hij,hij->hi", p, dS)[..., None]
             dS *= scale
             np.multiply(dS, p, gradient[:, rows, :n])
-            np.matmul(gradient[:, rows, :n], key[b, h, :n], out=dq[b, h, rows])
-        np.matmul(gradient.swapaxes(1, 2), query[b, h], out=dk[b, h])
-        np.matmul(P.swapaxes(1, 2), grad, out=dv[b, h])
+            np.matmul(gradient[:, rows, :n], key[where][:, :n], out=dq[where][:, rows])
+        np.matmul(gradient.swapaxes(1, 2), query[where], out=dk[where])
+        np.matmul(P.swapaxes(1, 2), grad, out=dv[where])
+
+    parallel(part, parts)
     return dq, dk, dv, None

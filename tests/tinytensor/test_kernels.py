@@ -1,0 +1,239 @@
+"""Every CPU kernel against the reference it overrides: same values, same gradients, same Saved.
+
+The references themselves are held against PyTorch elsewhere. Shapes reach from one row to several
+blocks per thread.
+"""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinytensor as tt
+from tinytensor.kernels import cpu, threads
+from tinytensor.ops import elementwise, index, linalg, nn
+
+# How far rounding may move a sum of n terms of size 1: a few ulp times sqrt(n), generously.
+TOLERANCE = {"float32": 2e-4, "float64": 1e-11}
+
+
+def kernels():
+    """Every op with a kernel for the CPU, by name."""
+    ops = tt.REGISTRY.values()
+    return {o.name for o in ops if o.implementations["numpy"] is not o.forward} | {
+        o.name for o in ops for r in o.rules.values() if "numpy" in r.kernels
+    }
+
+
+@pytest.fixture(autouse=True)
+def restored_threads():
+    before = threads.get_num_threads()
+    yield
+    threads.set_num_threads(before)
+
+
+def numbers(rng, dtype, *shape):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+CASES = {
+    "gelu": lambda rng, d, n: (
+        elementwise.gelu, [numbers(rng, d, n, 37)], {"approximate": "tanh"}
+    ),
+    "layer_norm": lambda rng, d, n: (
+        nn._layer_norm, [numbers(rng, d, n, 3, 40), *numbers(rng, d, 2, 40)], {"eps": 1e-5}
+    ),
+    "attention": lambda rng, d, n: (
+        nn._attention,
+        [numbers(rng, d, 2, n % 140 + 1, 3, 8).transpose(0, 2, 1, 3) for _ in range(3)],
+        {"is_causal": bool(n % 2), "scale": 0.3},
+    ),
+    "linear": lambda rng, d, n: (
+        nn._linear, [numbers(rng, d, n, 30), numbers(rng, d, 70, 30), numbers(rng, d, 70)], {}
+    ),
+    "matmul": lambda rng, d, n: (
+        linalg._matmul, [numbers(rng, d, 2, n, 30), numbers(rng, d, 30, 50)], {}
+    ),
+    "add_rows": lambda rng, d, n: (
+        index._add_rows, [numbers(rng, d, n, 5)], {"index": rng.integers(0, 9, n), "count": 11}
+    ),
+}  # fmt: skip
+
+
+def run(op, arrays, static):
+    """(out, gradients) of one call; float32 gradients come from a fixed dL/dout."""
+    tensors = [tt.tensor(a, requires_grad=True) for a in arrays]
+    tensors = [t.transpose(1, 2).contiguous().transpose(1, 2) if t.ndim == 4 else t for t in tensors]
+    leaves = [t.detach().requires_grad_() for t in tensors]
+    out = op(*leaves, **static)
+    g = np.random.default_rng(9).standard_normal(out.shape).astype(out.dtype)
+    out.backward(tt.tensor(g))
+    return out.detach().numpy(), [t.grad.numpy() for t in leaves]
+
+
+class reference:
+    """Inside, an op runs without its kernels."""
+
+    def __init__(self, op):
+        self.op = op.op
+
+    def __enter__(self):
+        self.implementations = dict(self.op.implementations)
+        self.op.implementations["numpy"] = self.op.forward
+        self.kernels = [(r, dict(r.kernels)) for r in self.op.rules.values()]
+        for r, _ in self.kernels:
+            r.kernels.clear()
+
+    def __exit__(self, *exc):
+        self.op.implementations.update(self.implementations)
+        for r, k in self.kernels:
+            r.kernels.update(k)
+
+
+def test_every_kernel_has_a_case():
+    assert kernels() == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(
+    n=st.integers(1, 400) | st.sampled_from([1, 2, 4000]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    count=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=20)
+def test_kernels_equal_their_references(name, n, dtype, count, seed):
+    op, arrays, static = CASES[name](np.random.default_rng(seed), dtype, n)
+    threads.set_num_threads(count)
+    out, grads = run(op, arrays, static)
+    again, grads_again = run(op, arrays, static)
+    with reference(op):
+        expected, expected_grads = run(op, arrays, static)
+    tolerance = TOLERANCE[dtype] * max(1, n / 400) ** 0.5
+    assert out.dtype == expected.dtype == dtype
+    np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_array_equal(out, again)
+    for ours, same, theirs in zip(grads, grads_again, expected_grads):
+        assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+        np.testing.assert_array_equal(ours, same)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "attention"])
+def test_kernels_save_what_their_references_save(name):
+    op, arrays, static = CASES[name](np.random.default_rng(0), "float64", 101)
+    _, saved = op.op.implementations["numpy"](np, *arrays, **static)
+    _, expected = op.op.forward(np, *arrays, **static)
+    assert saved.keys() == expected.keys()
+    for key in saved:
+        np.testing.assert_allclose(saved[key], expected[key], rtol=1e-11, atol=1e-13)
+
+
+def test_row_blocks_cover_all_rows_once():
+    for rows, row_bytes in ((0, 4), (1, 4), (1000, 512), (7, 10**9)):
+        blocks = cpu.row_blocks(rows, row_bytes)
+        assert [i for s in blocks for i in range(rows)[s]] == list(range(rows))
+
+
+# ------------------------------------------------------------------------------ threads
+
+
+def test_parallel_runs_every_block_once_on_several_threads():
+    threads.set_num_threads(3)
+    seen, names, met = [0] * 50, set(), threading.Barrier(3, timeout=20)
+
+    def block(i):
+        seen[i] += 1
+        names.add(threading.get_ident())
+        if i < 3:
+            met.wait()  # passes only if three threads are at work at once
+
+    threads.parallel(block, range(50))
+    assert seen == [1] * 50 and len(names) == 3
+
+
+def test_an_error_in_a_block_reaches_the_caller_and_the_pool_lives_on():
+    threads.set_num_threads(2)
+    for bad in (0, 1):
+
+        def block(i, bad=bad):
+            if i == bad:
+                raise ZeroDivisionError(f"block {i}")
+
+        with pytest.raises(ZeroDivisionError, match=f"block {bad}"):
+            threads.parallel(block, range(4))
+    done = []
+    threads.parallel(done.append, range(4))
+    assert sorted(done) == [0, 1, 2, 3]
+
+
+def test_parallel_inside_parallel_and_from_several_threads():
+    threads.set_num_threads(2)
+    done = []
+
+    def outer(i):
+        threads.parallel(lambda j: done.append((i, j)), range(3))
+
+    callers = [threading.Thread(target=threads.parallel, args=(outer, range(4))) for _ in range(4)]
+    for t in callers:
+        t.start()
+    for t in callers:
+        t.join(20)
+    assert sorted(done) == sorted([(i, j) for i in range(4) for j in range(3)] * 4)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own():
+    threads.set_num_threads(2)
+    threads.parallel(lambda i: None, range(4))
+    child = os.fork()
+    if child == 0:
+        done = []
+        threads.parallel(done.append, range(4))
+        os._exit(0 if sorted(done) == [0, 1, 2, 3] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_the_number_of_threads_is_checked():
+    with pytest.raises(ValueError, match="at least 1"):
+        threads.set_num_threads(0)
+
+
+def test_cores_follow_the_affinity(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("no affinity on this system")
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert threads.available_cores() == 1
+        os.sched_setaffinity(0, before)
+        assert threads.available_cores() <= len(before)
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        assert threads.available_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_memory_of_one_step_serves_the_next():
+    """No page faults in steady state: freed arrays are handed out again."""
+    resource = pytest.importorskip("resource")
+    from tinytensor.kernels import memory
+
+    if not memory.keep_freed_memory():
+        pytest.skip("not glibc")
+    x = tt.randn(600, 600)
+
+    def faults():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    for _ in range(3):
+        (x + x).tanh()
+    before = faults()
+    for _ in range(10):
+        (x + x).tanh()
+    assert faults() - before < 350  # one fresh array alone is 352 pages

@@ -1,0 +1,83 @@
+"""Matrix products on the CPU, cut into parts for our own threads.
+
+BLAS could thread them itself, but its threads spin while they wait for each other: on cores that
+other programs use as well, a small product then takes ten times as long as on one thread. A part
+goes to one thread of ours, which adds the bias while the part is still in its cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..ops import linalg, nn
+from .threads import get_num_threads, one_blas_thread, parallel
+
+SMALL = 4_000_000  # multiply-adds: below, handing out parts costs more than it saves
+
+
+def _cut(n: int, work: int) -> list[slice]:
+    """range(n) in one part per thread, or whole if the work is small."""
+    parts = min(get_num_threads(), n) if work > SMALL else 1
+    edges = [n * i // parts for i in range(parts + 1)]
+    return [slice(a, b) for a, b in zip(edges, edges[1:])]
+
+
+def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    """a (M, K) @ b (K, N), plus bias (N,)."""
+    M, N, work = len(a), b.shape[1], a.size * b.shape[1]
+    out = np.empty((M, N), np.result_type(a, b))
+    wide = N > 4 * M and bias is None  # cut the longer side: parts stay large
+    parts = _cut(N if wide else M, work)
+
+    def part(s: slice) -> None:
+        if wide:
+            np.matmul(a, b[:, s], out=out[:, s])
+            return
+        np.matmul(a[s], b, out=out[s])
+        if bias is not None:
+            out[s] += bias
+
+    with one_blas_thread():
+        parallel(part, parts)
+    return out
+
+
+def _plain(*arrays: Any) -> bool:
+    return all(a is None or (a.dtype in (np.float32, np.float64) and a.size) for a in arrays)
+
+
+def _rows(a: np.ndarray) -> np.ndarray:
+    return a.reshape(-1, a.shape[-1])
+
+
+@nn._linear.kernel("cpu")
+def _(xp: Any, x: Any, weight: Any, bias: Any = None) -> Any:
+    if not _plain(x, weight, bias):
+        return nn._linear.op.forward(xp, x, weight, bias)
+    return product(_rows(x), weight.T, bias).reshape(*x.shape[:-1], len(weight))
+
+
+@nn._linear.kernel("cpu", "x")
+def _(g: Any, weight: Any) -> Any:
+    return product(_rows(g), weight).reshape(*g.shape[:-1], weight.shape[1])
+
+
+@nn._linear.kernel("cpu", "weight")
+def _(xp: Any, g: Any, x: Any) -> Any:
+    return product(_rows(g).T, _rows(x))
+
+
+@nn._linear.kernel("cpu", "bias")
+def _(g: Any) -> Any:
+    rows = _rows(g)
+    with one_blas_thread():
+        return np.ones(len(rows), g.dtype) @ rows
+
+
+@linalg._matmul.kernel("cpu")
+def _(xp: Any, x: Any, y: Any) -> Any:
+    if y.ndim == 2 and _plain(x, y):
+        return product(_rows(x), y).reshape(*x.shape[:-1], y.shape[1])
+    return linalg._matmul.op.forward(xp, x, y)
