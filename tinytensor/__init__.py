@@ -21,7 +21,8 @@ from .kernels.threads import get_num_threads, set_num_threads
 from .op import REGISTRY, Saved, op
 from .ops.activations import celu, hardshrink, prelu, selu, threshold
 from .ops.arithmetic import (
-    addcdiv, addcmul, deg2rad, lerp, nan_to_num, positive, rad2deg, reciprocal, square,
+    addcdiv, addcmul, clamp_max, clamp_min, deg2rad, float_power, fmax, fmin, gcd, lcm, ldexp, lerp,
+    nan_to_num, positive, rad2deg, reciprocal, rsub, square,
 )  # fmt: skip
 from .ops.arrange import (
     atleast_1d, atleast_2d, atleast_3d, block_diag, broadcast_shapes, broadcast_tensors,
@@ -72,6 +73,9 @@ from .ops.shape import (
     transpose, tril, triu, unbind, unflatten, unsqueeze,
 )  # fmt: skip
 from .ops.solve import det, inverse, logdet, slogdet
+from .ops.statistics import (
+    corrcoef, cov, diff, nanmean, nansum, std_mean, trapezoid, trapz, var_mean,
+)  # fmt: skip
 from .ops.svd import svd
 from .ops.transcendental import (
     acos, acosh, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, asin, asinh, atan,

@@ -20,11 +20,12 @@ from .errors import ArgumentError, DtypeError, GraphError, ShapeError
 from .ops import arithmetic as ar
 from .ops import arrange as arr
 from .ops import elementwise as e
-from .ops import index, inplace, length, linalg, logical, nn, order, reduce, rounding, scan
+from .ops import fill, index, inplace, length, linalg, logical, nn, order, reduce, rounding, scan
 from .ops import products as pr
 from .ops import scatter as sc
 from .ops import shape as sh
 from .ops import solve as so
+from .ops import statistics as st
 from .ops import transcendental as tr
 
 
@@ -378,6 +379,8 @@ class Tensor(Variable):
     remainder, fmod, floor_divide = rounding.remainder, rounding.fmod, rounding.floor_divide
     signbit, copysign, heaviside = rounding.signbit, rounding.copysign, rounding.heaviside
     square, reciprocal, positive, lerp = ar.square, ar.reciprocal, ar.positive, ar.lerp
+    fmax, fmin, gcd, lcm, ldexp = ar.fmax, ar.fmin, ar.gcd, ar.lcm, ar.ldexp
+    clamp_min, clamp_max, float_power = ar.clamp_min, ar.clamp_max, ar.float_power
     addcmul, addcdiv, nan_to_num = ar.addcmul, ar.addcdiv, ar.nan_to_num
     deg2rad, rad2deg = ar.deg2rad, ar.rad2deg
     exp2, expm1, log1p, log2, log10 = tr.exp2, tr.expm1, tr.log1p, tr.log2, tr.log10
@@ -404,6 +407,7 @@ class Tensor(Variable):
     median, nanmedian, kthvalue = order.median, order.nanmedian, order.kthvalue
     quantile, unique, bincount = order.quantile, order.unique, order.bincount
     count_nonzero, aminmax = order.count_nonzero, order.aminmax
+    nansum, nanmean, diff, cov, corrcoef = st.nansum, st.nanmean, st.diff, st.cov, st.corrcoef
 
     reshape, view, flatten, unflatten = sh.reshape, sh.view, sh.flatten, sh.unflatten
     permute, transpose, movedim, t = sh.permute, sh.transpose, sh.movedim, sh.t
@@ -456,6 +460,9 @@ class Tensor(Variable):
     # -------------------------------------------------------------------------- in place
 
     copy_, fill_, zero_ = inplace.copy_, inplace.fill_, inplace.zero_
+    uniform_, normal_, log_normal_ = fill.uniform_, fill.normal_, fill.log_normal_
+    exponential_, cauchy_, geometric_ = fill.exponential_, fill.cauchy_, fill.geometric_
+    bernoulli_, random_, fill_diagonal_ = fill.bernoulli_, fill.random_, fill.fill_diagonal_
     __iadd__ = inplace.in_place(e.add, "+=")
     __isub__ = inplace.in_place(e.sub, "-=")
     __imul__ = inplace.in_place(e.mul, "*=")
@@ -495,6 +502,9 @@ class Tensor(Variable):
     fix_ = trunc_
     square_, reciprocal_, lerp_, addcmul_, addcdiv_, nan_to_num_ = _in_place(
         ar.square, ar.reciprocal, ar.lerp, ar.addcmul, ar.addcdiv, ar.nan_to_num
+    )
+    gcd_, lcm_, ldexp_, clamp_min_, clamp_max_, float_power_ = _in_place(
+        ar.gcd, ar.lcm, ar.ldexp, ar.clamp_min, ar.clamp_max, ar.float_power
     )
     deg2rad_, rad2deg_ = _in_place(ar.deg2rad, ar.rad2deg)
     exp2_, expm1_, log1p_, log2_, log10_ = _in_place(tr.exp2, tr.expm1, tr.log1p, tr.log2, tr.log10)

@@ -1,24 +1,91 @@
 """Functions of PyTorch's torch.nn.functional: `import tinytensor.nn.functional as F`.
 
 The definitions, each beside its derivative, are in tinytensor/ops; this is the list of them.
+Those that PyTorch can also run in place take `inplace=True`.
 """
 
-from ..ops.cross_entropy import cross_entropy, nll_loss
-from ..ops.elementwise import gelu, relu, sigmoid, silu, tanh
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from ..ops import activations as _activations
+from ..ops import elementwise as _elementwise
+from ..ops import nn as _nn
+from ..ops.activations import (
+    glu, hardshrink, logsigmoid, prelu, softplus, softshrink, softsign, tanhshrink,
+)  # fmt: skip
+from ..ops.arrange import channel_shuffle, pad, pixel_shuffle, pixel_unshuffle
+from ..ops.conv import (
+    conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
+)  # fmt: skip
+from ..ops.cross_entropy import (
+    binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, nll_loss,
+)  # fmt: skip
+from ..ops.dropout import alpha_dropout, dropout1d, dropout2d, dropout3d
+from ..ops.elementwise import gelu, sigmoid, tanh
+from ..ops.embedding_bag import embedding_bag
 from ..ops.index import embedding, one_hot
-from ..ops.losses import mse_loss
+from ..ops.inplace import assign as _assign
+from ..ops.interpolate import interpolate
+from ..ops.length import cosine_similarity, normalize, pairwise_distance
+from ..ops.losses import (
+    cosine_embedding_loss, gaussian_nll_loss, hinge_embedding_loss, huber_loss, kl_div, l1_loss,
+    margin_ranking_loss, mse_loss, multilabel_soft_margin_loss, poisson_nll_loss, smooth_l1_loss,
+    soft_margin_loss, triplet_margin_loss,
+)  # fmt: skip
 from ..ops.nn import (
-    dropout,
-    layer_norm,
-    linear,
-    log_softmax,
-    rms_norm,
-    scaled_dot_product_attention,
-    softmax,
-)
+    layer_norm, linear, log_softmax, rms_norm, scaled_dot_product_attention, softmax,
+)  # fmt: skip
+from ..ops.norm import batch_norm, group_norm, instance_norm, local_response_norm
+from ..ops.pool import (
+    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, adaptive_max_pool1d,
+    adaptive_max_pool2d, adaptive_max_pool3d, avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d,
+    max_pool2d, max_pool3d,
+)  # fmt: skip
+from ..ops.windows import fold, unfold
+from ..tensor import Tensor
+
+
+def _also_in_place(function: Callable) -> Callable:
+    @functools.wraps(function)
+    def either(input: Tensor, *args: object, inplace: bool = False, **options: object) -> Tensor:
+        out = function(input, *args, **options)
+        return _assign(input, out, function.__name__ + "_") if inplace else out
+
+    return either
+
+
+relu, relu6 = _also_in_place(_elementwise.relu), _also_in_place(_activations.relu6)
+silu, mish = _also_in_place(_elementwise.silu), _also_in_place(_activations.mish)
+leaky_relu = _also_in_place(_activations.leaky_relu)
+elu, celu = _also_in_place(_activations.elu), _also_in_place(_activations.celu)
+selu, hardtanh = _also_in_place(_activations.selu), _also_in_place(_activations.hardtanh)
+hardsigmoid = _also_in_place(_activations.hardsigmoid)
+hardswish = _also_in_place(_activations.hardswish)
+threshold = _also_in_place(_activations.threshold)
+dropout = _also_in_place(_nn.dropout)
+
+
+def softmin(input: Tensor, dim: int, *, dtype: object = None) -> Tensor:
+    """softmax(-input): the smallest gets the most"""
+    return softmax(-input, dim, dtype=dtype)
+
 
 __all__ = [
-    "cross_entropy", "dropout", "embedding", "gelu", "layer_norm", "linear", "log_softmax",
-    "mse_loss", "nll_loss", "one_hot", "relu", "rms_norm", "scaled_dot_product_attention",
-    "sigmoid", "silu", "softmax", "tanh",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "alpha_dropout", "avg_pool1d", "avg_pool2d",
+    "avg_pool3d", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu",
+    "channel_shuffle", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+    "conv_transpose3d", "cosine_embedding_loss", "cosine_similarity", "cross_entropy", "dropout",
+    "dropout1d", "dropout2d", "dropout3d", "elu", "embedding", "embedding_bag", "fold",
+    "gaussian_nll_loss", "gelu", "glu", "group_norm", "hardshrink", "hardsigmoid", "hardswish",
+    "hardtanh", "hinge_embedding_loss", "huber_loss", "instance_norm", "interpolate", "kl_div",
+    "l1_loss", "layer_norm", "leaky_relu", "linear", "local_response_norm", "log_softmax",
+    "logsigmoid", "margin_ranking_loss", "max_pool1d", "max_pool2d", "max_pool3d", "mish",
+    "mse_loss", "multilabel_soft_margin_loss", "nll_loss", "normalize", "one_hot", "pad",
+    "pairwise_distance", "pixel_shuffle", "pixel_unshuffle", "poisson_nll_loss", "prelu", "relu",
+    "relu6", "rms_norm", "scaled_dot_product_attention", "selu", "sigmoid", "silu",
+    "smooth_l1_loss", "soft_margin_loss", "softmax", "softmin", "softplus", "softshrink",
+    "softsign", "tanh", "tanhshrink", "threshold", "triplet_margin_loss", "unfold",
 ]  # fmt: skip

@@ -7,8 +7,11 @@ import math
 import numpy as np
 
 from .. import dtypes
+from ..autograd import Variable
 from ..errors import DtypeError
 from ..op import op
+from .elementwise import cast, clamp, mul, sub
+from .elementwise import pow as power
 
 
 @op(promote="same")
@@ -106,3 +109,60 @@ def nan_to_num(xp, x, *, nan=None, posinf=None, neginf=None):
 
 
 nan_to_num.rule("x", lambda xp, g, x: xp.where(xp.isfinite(x), g, 0))
+
+
+@op(promote="same")
+def fmax(xp, x, y):
+    """out = max(x, y), the other one where one is NaN; where x >= y the gradient is x's"""
+    return xp.fmax(x, y)
+
+
+@op(promote="same")
+def fmin(xp, x, y):
+    """out = min(x, y), the other one where one is NaN; where x <= y the gradient is x's"""
+    return xp.fmin(x, y)
+
+
+fmax.rule("x", lambda xp, g, x, y: xp.where((x >= y) | xp.isnan(y), g, 0))
+fmax.rule("y", lambda xp, g, x, y: xp.where((x >= y) | xp.isnan(y), 0, g))
+fmin.rule("x", lambda xp, g, x, y: xp.where((x <= y) | xp.isnan(y), g, 0))
+fmin.rule("y", lambda xp, g, x, y: xp.where((x <= y) | xp.isnan(y), 0, g))
+
+
+@op(promote="same", differentiable=False)
+def gcd(xp, x, y):
+    """out = the greatest common divisor, of integers"""
+    return xp.gcd(x, y)
+
+
+@op(promote="same", differentiable=False)
+def lcm(xp, x, y):
+    """out = the least common multiple, of integers"""
+    return xp.lcm(x, y)
+
+
+def clamp_min(x, min):
+    """out = max(x, min)"""
+    return clamp(x, min)
+
+
+def clamp_max(x, max):
+    """out = min(x, max)"""
+    return clamp(x, None, max)
+
+
+def rsub(x, y, *, alpha=1):
+    """out = y - alpha * x"""
+    return sub(y, x, alpha=alpha)
+
+
+def float_power(x, y):
+    """out = x ** y in double precision"""
+    double = np.dtype(np.float64)
+    x, y = (cast(a, dtype=double) if isinstance(a, Variable) else float(a) for a in (x, y))
+    return power(x, y)
+
+
+def ldexp(x, y):
+    """out = x * 2^y"""
+    return mul(x, power(2.0, y))
