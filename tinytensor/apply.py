@@ -62,7 +62,7 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
         try:
             out = op.implementations["numpy"](np, *arrays, **static)
         except (ValueError, IndexError, TypeError, OverflowError) as error:
-            raise explain(op, args, error) from None
+            raise explain(op, args, error) from (error if op.own else None)
     else:
         xp, out = _run_elsewhere(op, args, arrays, static)
     saved = None
@@ -100,11 +100,14 @@ def _record(
     node.parents = tuple(
         [(a if a._node is None else a._node) if need else None for a, need in zip(args, needs)]
     )
-    if op.promote is not None:
+    if op.keeps_shapes:
         node.shapes = [a.shape if need else None for a, need in zip(arrays, needs)]
     else:
         node.shapes = None
-    node.values = plan.fetch(arrays, out, saved, static)
+    try:
+        node.values = plan.fetch(arrays, out, saved, static)
+    except (KeyError, TypeError):
+        raise plan.not_saved(saved) from None
     node.static = static
     node.inputs = arrays if plan.uses_saved else None
     cells = [args[i]._version for i in plan.watched if isinstance(args[i], Variable)]
@@ -170,7 +173,7 @@ def _run_elsewhere(op: Any, args: tuple, arrays: list, static: dict) -> tuple[An
         else:
             out = run(xp, *arrays, **static)
     except (ValueError, IndexError, TypeError, OverflowError) as error:
-        raise explain(op, args, error) from None
+        raise explain(op, args, error) from (error if op.own else None)
     return xp, out
 
 

@@ -166,13 +166,21 @@ def _decorate(context: Callable, f: Callable) -> Callable:
         @functools.wraps(f)
         def generator(*args: Any, **kwargs: Any) -> Any:
             steps = f(*args, **kwargs)
+            resume, value = steps.send, None
             while True:  # the mode holds while f runs, not while its caller does
                 with context():
                     try:
-                        item = next(steps)
+                        item = resume(value)
                     except StopIteration as stop:
                         return stop.value
-                yield item
+                try:
+                    resume, value = steps.send, (yield item)
+                except GeneratorExit:
+                    with context():
+                        steps.close()
+                    raise
+                except BaseException as error:
+                    resume, value = steps.throw, error
 
         return generator
 
@@ -195,12 +203,12 @@ _PACKAGE = __name__.partition(".")[0]
 
 def user_line(depth: int = 2) -> tuple | None:
     """(code, instruction) of the innermost frame outside of this package: cheap to take."""
-    frame = sys._getframe(depth)
+    frame: Any = sys._getframe(depth)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
         if not name.startswith(_PACKAGE) or name.startswith(_PACKAGE + ".testing"):
             return frame.f_code, frame.f_lasti
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 
@@ -279,6 +287,8 @@ class Node:
                     grads[i] = r
             else:
                 grads[step.targets[0]] = result
+        if self.op.own:
+            self._check_own(grads)
         for i, r in enumerate(grads):
             if r is None or parents[i] is None:
                 grads[i] = None
@@ -288,6 +298,27 @@ class Node:
             if self.shapes is not None and r.shape != self.shapes[i]:
                 grads[i] = unbroadcast(r, self.shapes[i])
         return grads
+
+    def _check_own(self, grads: list) -> None:
+        """A student's rules: each gradient must be there, and be of its argument's shape."""
+        for i, (r, parent) in enumerate(zip(grads, self.parents)):
+            if parent is None:
+                continue
+            name = self.op.argument_names(len(grads))[i]
+            what = f"the rule of {self.op.name} for {name!r} returned"
+            if isinstance(r, (float, int)):
+                r = grads[i] = np.asarray(r)
+            if r is None:
+                raise NotDifferentiable(f"{what} None: for a gradient of 0, xp.zeros_like({name})")
+            if not hasattr(r, "shape"):
+                raise ArgumentError(f"{what} a {type(r).__name__}: it must be an array")
+            shape, fits = tuple(self.shapes[i]), tuple(r.shape)  # type: ignore[index]
+            if self.op.promote is not None:  # the engine sums over what was broadcast
+                lead = len(fits) - len(shape)
+                fits = tuple(1 if n == 1 else m for n, m in zip(shape, fits[max(lead, 0) :]))
+                fits = fits if lead >= 0 else tuple(r.shape)
+            if fits != shape:
+                raise ShapeError(f"{what} shape {tuple(r.shape)}, but {name} has shape {shape}")
 
     def free(self) -> None:
         if self.plan.keeps_arrays:
@@ -477,6 +508,8 @@ def _fill(slots: list, create_graph: bool) -> tuple:
 
 def _deliver(leaf: Any, g: Any, ours: bool, create_graph: bool) -> None:
     """leaf.grad += g; .grad never shares memory with a value of the graph."""
+    if g.dtype is not leaf.array.dtype and g.dtype != leaf.array.dtype:  # by a student's op
+        g, ours = g.astype(leaf.array.dtype), not create_graph
     if create_graph:
         leaf.grad = g.clone() if leaf.grad is None else leaf.grad + g
     elif leaf.grad is None:
@@ -503,8 +536,6 @@ def _seed(root: Any, g: Any, create_graph: bool, index: str) -> Any:
                 "for scalar outputs; call .sum().backward(), or backward(gradient) of that shape"
             )
         g = wrap(backend.namespace_of(root.array).ones_like(root.array))
-    if not isinstance(g, Variable):
-        raise ArgumentError(f"the gradient of {index} must be a Tensor, got {type(g).__name__}")
     if g.array.shape != root.array.shape:
         raise ShapeError(
             f"the gradient of {index} has shape {tuple(g.array.shape)}, "
@@ -520,6 +551,19 @@ def _seed(root: Any, g: Any, create_graph: bool, index: str) -> Any:
 
 def _as_tuple(x: Any) -> tuple:
     return tuple(x) if isinstance(x, (list, tuple)) else (x,)
+
+
+def _gradients(given: Any, count: int, of: str, name: str) -> tuple:
+    """The gradients that a user passed for `count` outputs: Tensors or None, one for each."""
+    if given is None:
+        return (None,) * count
+    seeds = _as_tuple(given)
+    for g in seeds:
+        if g is not None and not isinstance(g, Variable):
+            raise ArgumentError(f"{name} must be Tensors or None, got {type(g).__name__}")
+    if len(seeds) != count:
+        raise GraphError(f"got {count} {of} but {len(seeds)} {name}: one for each")
+    return seeds
 
 
 def backward(
@@ -538,9 +582,7 @@ def backward(
     Raises GraphError, InPlaceError, NotDifferentiable, ShapeError.
     """
     roots = _as_tuple(tensors)
-    seeds = (None,) * len(roots) if grad_tensors is None else _as_tuple(grad_tensors)
-    if len(seeds) != len(roots):
-        raise GraphError(f"got {len(roots)} tensors but {len(seeds)} grad_tensors: one for each")
+    seeds = _gradients(grad_tensors, len(roots), "tensors", "grad_tensors")
     names = ["the tensor"] if len(roots) == 1 else [f"tensors[{i}]" for i in range(len(roots))]
     start = [_seed(r, g, create_graph, n) for r, g, n in zip(roots, seeds, names)]
     retain = create_graph if retain_graph is None else retain_graph
@@ -568,9 +610,7 @@ def grad(
     materialize_grads  zeros instead of that None
     """
     roots, wanted = _as_tuple(outputs), _as_tuple(inputs)
-    seeds = (None,) * len(roots) if grad_outputs is None else _as_tuple(grad_outputs)
-    if len(seeds) != len(roots):
-        raise GraphError(f"got {len(roots)} outputs but {len(seeds)} grad_outputs: one for each")
+    seeds = _gradients(grad_outputs, len(roots), "outputs", "grad_outputs")
     for i, t in enumerate(wanted):
         if not t.requires_grad:
             raise GraphError(f"inputs[{i}] does not require grad: call requires_grad_() on it")
@@ -619,7 +659,10 @@ def register_hook(t: Variable, hook: Callable) -> RemovableHandle:
     if getattr(node, attribute) is None:
         setattr(node, attribute, [])
     hooks = getattr(node, attribute)
-    hooks.append(hook)
+    last = len(hooks)
+    if hooks and isinstance(hooks[-1], _Retain):  # which keeps what all hooks have left
+        last -= 1
+    hooks.insert(last, hook)
     return RemovableHandle(hooks, hook)
 
 

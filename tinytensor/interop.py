@@ -43,7 +43,7 @@ def _check_outside(what: str, t: Any) -> None:
 
 
 # NumPy's names of ufuncs that we call otherwise; all others of the same name do the same
-_UFUNC_NAMES = {
+UFUNC_NAMES = {
     "absolute": "abs", "fabs": "abs", "subtract": "sub", "multiply": "mul", "divide": "div",
     "power": "pow", "float_power": "", "negative": "neg", "equal": "eq", "not_equal": "ne",
     "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge", "rint": "round",
@@ -66,7 +66,7 @@ def array_ufunc(t: Any, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) ->
     name = ufunc.__name__
     ours: Any = None
     if method == "__call__" and not kwargs:
-        ours = getattr(tt, _UFUNC_NAMES.get(name, name), None)
+        ours = getattr(tt, UFUNC_NAMES.get(name, name), None)
     elif method == "reduce" and len(inputs) == 1 and kwargs.keys() <= {"axis", "keepdims"}:
         ours = getattr(tt, _REDUCTIONS.get(name, ""), None)
     elif method == "accumulate" and len(inputs) == 1 and kwargs.keys() <= {"axis"}:
@@ -85,7 +85,7 @@ def _operand(x: Any) -> Any:
 def array_function(t: Any, function: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
     """np.concatenate([t, ...]), np.mean(t, axis=0): our op, or as the head of this file says."""
     name = function.__name__
-    ours = _functions().get(name) if function is getattr(np, name, None) else None
+    ours = numpy_functions().get(name) if function is getattr(np, name, None) else None
     if ours is not None:
         try:
             bound = inspect.signature(ours).bind(*args, **kwargs)
@@ -129,7 +129,7 @@ def _as_tensors(result: Any) -> Any:
 _table: dict[str, Callable] = {}
 
 
-def _functions() -> dict[str, Callable]:
+def numpy_functions() -> dict[str, Callable]:
     """NumPy's functions with NumPy's signatures, in our ops. Made when first asked for."""
     if _table:
         return _table

@@ -64,6 +64,30 @@ def transpose(x: Any, axes: Any) -> Any:
     return shape.permute(x, axes)
 
 
+def __getattr__(name: str) -> Any:
+    """Other names of NumPy's, for the rules of a student's own op: as interop knows them."""
+    import tinytensor as tt
 
+    from .interop import UFUNC_NAMES, numpy_functions
+
+    original = getattr(np, name, None)
+    found: Any
+    if isinstance(original, np.ufunc):
+        found = getattr(tt, UFUNC_NAMES.get(name, name), None)
+    elif name in _CONSTANT:
+        return lambda *args, **kwargs: wrap(getattr(np, name)(*args, **kwargs))
+    elif isinstance(original, (type, float)) or name == "newaxis":
+        return original
+    else:
+        found = numpy_functions().get(name)
+    if found is None:
+        raise AttributeError(
+            f"xp.{name} cannot be differentiated: write the rule in operations of tinytensor, or "
+            f"make {name} an op and call {name}.on(xp, ...)"
+        )
+    return found
+
+
+_CONSTANT = ("zeros", "ones", "full", "eye", "arange", "linspace")
 
 autograd._tensor_namespace = __import__("sys").modules[__package__ + ".namespace"]

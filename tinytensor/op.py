@@ -22,7 +22,8 @@ A rule's parameter names say what it needs, and so what the tape keeps:
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from . import autograd
 from .apply import apply
@@ -42,13 +43,24 @@ class Op:
     differentiable  False for outputs that carry no gradient (comparisons, argmax)
     """
 
-    def __init__(self, forward: Callable, promote: str | tuple | None, view: bool, differentiable: bool):
+    def __init__(
+        self, forward: Callable, promote: str | tuple | None, view: bool, differentiable: bool
+    ):
         self.forward, self.name = forward, forward.__name__.strip("_")
-        self.promote, self.view, self.differentiable = promote, view, differentiable
+        # a student's op, not one of the engine's: its mistakes are looked for as it runs
+        self.own = not forward.__module__.startswith(__package__ + ".")
+        self.promote, self.view, self.differentiable = promote, view or self.own, differentiable
+        self.keeps_shapes = self.own or promote is not None
         self.params: list[str] = []
         self.defaults: dict[str, Any] = {}
         self.variadic = False
-        for p in list(inspect.signature(forward).parameters.values())[1:]:
+        parameters = list(inspect.signature(forward).parameters.values())
+        if not parameters or parameters[0].name != "xp":
+            raise ArgumentError(
+                f"op {self.name}: the first parameter must be xp, the array module, as in "
+                f"`def {self.name}(xp, x)`"
+            )
+        for p in parameters[1:]:
             if p.kind is p.KEYWORD_ONLY:
                 self.defaults[p.name] = p.default
             else:
@@ -74,7 +86,7 @@ class Op:
 
     def rule(self, *names: str) -> Callable:
         """`op.rule("x", lambda g, y: g * y)`, or `@op.rule("x", "weight")` over a joint rule."""
-        function = None
+        function: Any = None
         if names and callable(names[-1]):
             *named, function = names
             names = tuple(named)
@@ -112,18 +124,25 @@ class Op:
 
         The override has the same parameters and Saved names as what it stands for.
         """
-        module = {"cpu": "numpy", "cuda": "cupy"}[device]
+        module = {"cpu": "numpy", "cuda": "cupy"}.get(device)
+        if module is None or (names and names[0] not in self.rules):
+            raise ArgumentError(
+                f"{self.name}.kernel{(device, *names)}: the device must be 'cpu' or 'cuda', and "
+                f"there are rules for {', '.join(self.rules)}"
+            )
+        original = self.rules[names[0]].function if names else self.forward
 
         def define(f: Callable) -> Callable:
-            if not names:
-                self.implementations[module] = f
+            expected, given = (list(inspect.signature(h).parameters) for h in (original, f))
+            if given != expected:
+                raise ArgumentError(
+                    f"kernel of {self.name}{' for ' if names else ''}{', '.join(names)}: its "
+                    f"parameters must be ({', '.join(expected)}), not ({', '.join(given)})"
+                )
+            if names:
+                self.rules[names[0]].kernels[module] = f
             else:
-                rule = self.rules[names[0]]
-                if tuple(inspect.signature(f).parameters) != rule.parameters:
-                    raise ArgumentError(
-                        f"kernel of {self.name} for {names}: parameters must be {rule.parameters}"
-                    )
-                rule.kernels[module] = f
+                self.implementations[module] = f
             return f
 
         return define
@@ -131,7 +150,7 @@ class Op:
     # ------------------------------------------------------------------------ use
 
     def source(self, name: str, count: int) -> tuple[str, Any, str]:
-        """Where a rule's parameter comes from: (kind, key, expression over a, out, saved, static)."""
+        """Where a rule's parameter comes from: kind, key, expression in a, out, saved, static."""
         if name == "out":
             return "out", None, "out"
         if name in self.params:
@@ -209,6 +228,6 @@ def publish(o: Op) -> Any:
     function.__module__ = o.forward.__module__
     function.__qualname__ = name
     function.op, function.rule, function.kernel, function.on = o, o.rule, o.kernel, o.on
-    if o.forward.__module__.startswith(__package__ + "."):
-        REGISTRY[o.name] = o  # the engine's own; a student's op belongs to the student
+    if not o.own:
+        REGISTRY[o.name] = o
     return function

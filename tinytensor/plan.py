@@ -14,6 +14,7 @@ import numpy as np
 
 from . import autograd
 from .autograd import Node, Variable, wrap
+from .errors import ArgumentError
 
 if TYPE_CHECKING:
     from .op import Op
@@ -102,11 +103,20 @@ class Plan:
         call = eval(f"lambda rule, xp, g, v: rule({', '.join(terms)})", {"needs": needs})
         return Step(rule_names, targets, rule, call)
 
+    def not_saved(self, saved: Saved | None) -> ArgumentError:
+        """The complaint about a rule that asks for a local which the forward kept to itself."""
+        asked = [name for kind, name, _ in self.sources if kind == "saved"]
+        name = next(n for n in asked if saved is None or n not in saved)
+        return ArgumentError(
+            f"{self.op.name}: a rule asks for {name!r}, a local of the forward: hand it over, as "
+            f"in return out, Saved({name}={name})"
+        )
+
     def watched_names(self, node: Node) -> list[tuple[str, int | None]]:
         """For an in-place complaint: what each of node.cells is, and which argument, if any."""
         names = self.op.argument_names(len(self.needs))
         kept = dict(zip(self.keep, node.values))
-        tensors = kept.get(self.op.params[0]) if self.op.variadic else [*map(kept.get, names)]
+        tensors: Any = kept.get(self.op.params[0]) if self.op.variadic else [*map(kept.get, names)]
         result: list[tuple[str, int | None]] = [
             (f"argument {names[i]!r}", i) for i in self.watched if hasattr(tensors[i], "dtype")
         ]
@@ -133,9 +143,8 @@ class Plan:
     def _saved_tensors(self, node: Node) -> Saved:
         """Intermediates are raw arrays, without a graph: run the forward again on Tensors."""
         parents = node.parents
-        inputs = [_regrow(v, parents, i, False) for i, v in enumerate(node.inputs)]
-        _, saved = self.op.forward(autograd._tensor_namespace, *inputs, **node.static)
-        return saved
+        inputs = [_regrow(v, parents, i, False) for i, v in enumerate(node.inputs or ())]
+        return self.op.forward(autograd._tensor_namespace, *inputs, **node.static)[-1]
 
 
 def _regrow(value: Any, parents: tuple, i: int, variadic: bool) -> Any:
