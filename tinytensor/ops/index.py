@@ -86,6 +86,8 @@ def as_index(x, index):
             f"too many indices: x {tuple(x.array.shape)} has {x.array.ndim} dims, "
             f"the index names {given}"
         )
+    if len(out) == x.array.ndim and all(type(p) is int for p in out):
+        return (*out, Ellipsis)  # a 0-d view: without it NumPy would copy the one number
     return out
 
 

@@ -82,11 +82,25 @@ def assign(x, new, name):
             f"{name}: the result has shape {tuple(new.array.shape)}, x {tuple(x.array.shape)}: "
             "an in-place op cannot grow x"
         )
+    _keep_old_value(new._node, x)
     x.array[...] = new.array
     _bump(x)
     if mode.enabled and (new.requires_grad or x.requires_grad):
         _adopt(x, new)
     return x
+
+
+def _keep_old_value(node, x):
+    """The op that writes into x saved x itself: let it keep a copy from before the write."""
+    old = x.array
+    if node is None or not any(v is old for v in node.values):
+        return
+    copy = old.copy()
+    node.values = tuple([copy if v is old else v for v in node.values])
+    if node.inputs is not None:
+        node.inputs = [copy if v is old else v for v in node.inputs]
+    i = next(i for i, cell in enumerate(node.cells) if cell is x._version)  # x comes first
+    del node.cells[i], node.stamps[i]
 
 
 def check_writable(x, name):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import builtins
 import math
 
+import numpy as np
+
 from ..errors import ArgumentError, DimError, ShapeError
 from ..op import op
 
@@ -184,7 +186,10 @@ def expand(x, *shape):
 @op(view=True)
 def diagonal(xp, x, *, offset=0, dim1=0, dim2=1):
     """out[..., i] = x[..., i, i + offset], over dims dim1 and dim2"""
-    return xp.diagonal(x, offset, dim1, dim2)
+    out = xp.diagonal(x, offset, dim1, dim2)
+    if xp is np:
+        out.flags.writeable = x.flags.writeable
+    return out
 
 
 @diagonal.rule("x")
@@ -302,7 +307,8 @@ _split.rule("x", lambda xp, g, dim: xp.concatenate(g, axis=dim))
 
 @op(view=True)
 def _unbind(xp, x, *, dim):
-    return tuple(xp.moveaxis(x, dim, 0))
+    rows = xp.moveaxis(x, dim, 0)
+    return tuple([rows[i, ...] for i in range(len(rows))])
 
 
 _unbind.rule("x", lambda xp, g, dim: xp.stack(g, axis=dim))
