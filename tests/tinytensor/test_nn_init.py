@@ -88,6 +88,11 @@ def test_orthogonal(shape):
     np.testing.assert_allclose(gram, 4 * np.eye(len(gram)), atol=1e-12)
 
 
+def test_orthogonal_is_as_often_a_reflection_as_a_rotation():
+    dets = [np.linalg.det(init.orthogonal_(param(3, 3)).detach().numpy()) for _ in range(100)]
+    assert 30 < sum(d > 0 for d in dets) < 70
+
+
 @pytest.mark.parametrize("name", ["linear", "sigmoid", "tanh", "relu", "selu", "leaky_relu"])
 def test_gain(name):
     assert init.calculate_gain(name) == torch.nn.init.calculate_gain(name)

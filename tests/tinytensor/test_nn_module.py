@@ -86,11 +86,26 @@ def test_reprs_are_pytorchs():
         (nn.Identity(3), torch.nn.Identity(3)),
         (nn.ModuleDict({"a": nn.Tanh()}), torch.nn.ModuleDict({"a": torch.nn.Tanh()})),
         (
-            nn.ModuleList(nn.Linear(2, 2) for _ in range(3)),
-            torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(3)),
+            nn.ModuleList([*(nn.Linear(2, 2) for _ in range(3)), nn.Tanh(), nn.ReLU()]),
+            torch.nn.ModuleList(
+                [*(torch.nn.Linear(2, 2) for _ in range(3)), torch.nn.Tanh(), torch.nn.ReLU()]
+            ),
         ),
     ]:
         assert repr(ours) == repr(theirs)
+
+
+def test_a_module_with_two_names():
+    results = []
+    for lib in (nn, torch.nn):
+        m = lib.Sequential(lib.Linear(2, 2), lib.ReLU())
+        m.append(m[0])
+        m.register_module("again", m)  # even a circle comes to an end
+        results.append([names(m.named_children()), names(m.named_modules())])
+        del m.again
+        results[-1] += [names(m.named_parameters()), list(m.state_dict())]
+    assert results[0] == results[1]
+    assert results[0][-1] == ["0.weight", "0.bias", "2.weight", "2.bias"]
 
 
 def test_modules_work_without_calling_super():
@@ -141,7 +156,10 @@ def test_buffers_are_replaced_removed_and_none():
     del m.seen
     m.seen = tt.ones(1)  # a plain attribute by now
     assert "seen" not in m.state_dict()
-    assert "seen" in Net().state_dict()  # other instances are not concerned
+    assert "seen" in Net().state_dict()  # other instances are not concerned, nor other classes
+    other = nn.Linear(2, 2)
+    other.seen = tt.ones(1)
+    assert list(other.state_dict()) == ["weight", "bias"]
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "forward", "training", 3])
@@ -212,21 +230,21 @@ def test_every_mismatch_is_named_and_nothing_is_loaded():
     state = Net().state_dict()
     state["h.0.wieght"] = state.pop("h.0.weight")
     state["scale"] = tt.ones(5)
-    state["other"] = tt.ones(1)
+    state["scales"] = tt.ones(1)
     with pytest.raises(tt.errors.CheckpointError) as error:
         m.load_state_dict(state)
     assert str(error.value).splitlines() == [
         "Net.load_state_dict: 4 mismatches",
         "  missing: h.0.weight",
         "  unexpected: h.0.wieght (did you mean h.0.weight?)",
-        "  unexpected: other",
+        "  unexpected: scales",  # near scale; but that one is not missing
         "  shape: scale is (4,) here, (5,) in state_dict",
     ]
     assert all(np.array_equal(v.array, before[k]) for k, v in m.state_dict().items())
     state["scale"] = tt.zeros(4)
     result = m.load_state_dict(state, strict=False)
     assert result.missing_keys == ["h.0.weight"]
-    assert result.unexpected_keys == ["h.0.wieght", "other"]
+    assert result.unexpected_keys == ["h.0.wieght", "scales"]
     assert (m.scale == 0).all()
     with pytest.raises(RuntimeError, match="scale"):  # a shape is wrong, strict or not
         m.load_state_dict({"scale": tt.ones(5)}, strict=False)
