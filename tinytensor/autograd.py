@@ -100,7 +100,8 @@ class Watcher:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        mode.watchers = tuple(w for w in mode.watchers if w is not self)
+        i = mode.watchers.index(self)
+        mode.watchers = (*mode.watchers[:i], *mode.watchers[i + 1 :])
 
     def forward(self, op: Any, args: tuple, static: dict, outs: tuple, node: Any) -> None:
         """An op made the Tensors outs; node is on the tape, or None if nothing was recorded."""

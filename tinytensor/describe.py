@@ -46,8 +46,11 @@ def place(function: Callable) -> str:
 
 
 def short_path(path: str) -> str:
-    """A file of this package from its root on, any other as it is."""
-    return os.path.relpath(path, _HOME) if path.startswith(_HOME + os.sep + "tinytensor") else path
+    """A file of this package from its root on, one below the current folder from there on."""
+    for root, inside in ((_HOME, _HOME + os.sep + "tinytensor"), (os.getcwd(), os.getcwd())):
+        if path.startswith(inside + os.sep):
+            return os.path.relpath(path, root)
+    return path
 
 
 def _syntax(function: Callable) -> Any:
