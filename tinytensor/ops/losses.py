@@ -128,7 +128,8 @@ def poisson_nll_loss(input, target, log_input=True, full=False, eps=1e-8, reduct
     else:
         loss = sub(input, mul(target, log(add(input, eps))))
     if full:
-        more = target * log(target) - target + 0.5 * log(target * (2 * math.pi))
+        t = where(target <= 1, 1.0, target)
+        more = t * log(t) - t + 0.5 * log(t * (2 * math.pi))
         loss = add(loss, where(target <= 1, 0.0, more))
     return reduce_loss("poisson_nll_loss", loss, reduction)
 
