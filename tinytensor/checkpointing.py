@@ -118,8 +118,9 @@ class Run(Watcher):
             mode.watchers = watchers
             if self.state is not None:
                 generator.set_state(now)
-        self._compare(nodes.order)
-        return dict(enumerate(nodes.values))
+        self._compare([(node.op, node.where) for node in nodes.order])
+        # only now: an in-place op gives its node a copy of what it overwrites
+        return dict(enumerate((n.values, n.inputs, n.static) for n in nodes.order))
 
     def _compare(self, order: list) -> None:
         """The second run must have made the same nodes; more, if f itself runs a backward."""
@@ -147,13 +148,11 @@ class Recipe:
 
 
 class Collect(Watcher):
-    """The second run: takes what its nodes keep, in order."""
+    """The second run: lists its nodes in order, whose values are wanted."""
 
     def __init__(self) -> None:
         self.order: list = []
-        self.values: list = []
 
     def forward(self, op: Any, args: tuple, static: dict, outs: tuple, node: Any) -> None:
         if node is not None and node.plan.keeps_arrays:
-            self.order.append((op, node.where))
-            self.values.append((node.values, node.inputs, node.static))
+            self.order.append(node)

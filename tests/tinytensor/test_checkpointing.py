@@ -239,6 +239,7 @@ def test_in_place_inside_of_f_on_its_own_tensors():
     def f(x):
         y = x @ w
         y.mul_(2)
+        y.mul_(w)  # saves the y that it overwrites
         y[0] = 0
         return y.exp()
 

@@ -93,12 +93,17 @@ def assign(x, new, name):
 def _keep_old_value(node, x):
     """The op that writes into x saved x itself: let it keep a copy from before the write."""
     old = x.array
-    if node is None or not any(v is old for v in node.values):
+    if node is None:
         return
-    copy = old.copy()
-    node.values = tuple([copy if v is old else v for v in node.values])
-    if node.inputs is not None:
-        node.inputs = [copy if v is old else v for v in node.inputs]
+    if type(node.values) is tuple:
+        if not any(v is old for v in node.values):
+            return
+        copy = old.copy()
+        node.values = tuple([copy if v is old else v for v in node.values])
+        if node.inputs is not None:
+            node.inputs = [copy if v is old else v for v in node.inputs]
+    elif 0 not in node.plan.watched:  # in a checkpoint, which comes by here again in backward
+        return
     i = next(i for i, cell in enumerate(node.cells) if cell is x._version)  # x comes first
     del node.cells[i], node.stamps[i]
 
