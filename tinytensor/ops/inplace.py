@@ -205,6 +205,8 @@ def in_place(function, name):
 def setitem(x, index, value):
     """x[index] = value: the memory is written, and the graph knows it."""
     check_writable(x, "x[...] = value")
+    if x._base is not None:
+        refresh(x)
     index = as_index(x, index)
     if not isinstance(value, Variable):
         value = wrap(backend.namespace_of(x.array).asarray(value, dtype=x.array.dtype))
