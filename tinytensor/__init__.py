@@ -76,7 +76,6 @@ from .ops.solve import det, inverse, logdet, slogdet
 from .ops.statistics import (
     corrcoef, cov, diff, nanmean, nansum, std_mean, trapezoid, trapz, var_mean,
 )  # fmt: skip
-from .ops.svd import svd
 from .ops.transcendental import (
     acos, acosh, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, asin, asinh, atan,
     atan2, atanh, cosh, erfc, exp2, expm1, hypot, log1p, log2, log10, logaddexp, logaddexp2, logit,

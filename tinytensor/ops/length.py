@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..autograd import Variable
 from ..errors import ArgumentError, DimError, DtypeError, ShapeError
 from ..op import op
 from .arrange import broadcast_tensors
 from .elementwise import abs, cast, clamp, div, mul, sub
 from .reduce import amax, amin, axes_of, spread, sum
-from .shape import canonical, movedim, reshape, unsqueeze
+from .shape import canonical, movedim, reshape, squeeze, unsqueeze
 from .svd import svdvals
 
 # ------------------------------------------------------------------------------ vectors
@@ -19,6 +21,9 @@ from .svd import svdvals
 @op
 def _p_norm(xp, x, *, ord, dim, keepdim):
     """out = (sum of |x|^p over dim)^(1/p); for p = 0 how many are not 0"""
+    if x.dtype.itemsize == 2:  # half precision has no room for powers
+        wide = x.astype(np.float32)
+        return _p_norm.on(xp, wide, ord=ord, dim=dim, keepdim=keepdim).astype(x.dtype)
     axes = axes_of(dim, x.ndim)
     if ord == 0:
         return (x != 0).sum(axis=axes, keepdims=keepdim).astype(x.dtype)
@@ -97,10 +102,17 @@ def matrix_norm(x, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None):
     if math.isinf(ord):
         rows, columns = columns, rows
     sums = sum(abs(x), rows, keepdim=True)
-    if x.array.shape[columns] == 0:
-        raise EmptyNormError(f"matrix_norm: x {tuple(x.array.shape)} has no largest sum")
-    out = (amax if ord > 0 else amin)(sums, dim=columns, keepdim=True)
+    out = _extreme(x, sums, columns, ord)
     return out if keepdim else _dropped(out, rows, columns)
+
+
+def _extreme(x, values, dim, ord):
+    """The largest of values over dim, kept, or for a negative ord the smallest; of none 0."""
+    if values.array.shape[dim]:
+        return (amax if ord > 0 else amin)(values, dim=dim, keepdim=True)
+    if ord < 0:
+        raise EmptyNormError(f"matrix_norm: x {tuple(x.array.shape)} is empty: ord = {ord} of none")
+    return sum(values, dim, True)
 
 
 def _dropped(out, *dims):
@@ -112,9 +124,7 @@ def _by_singular_values(x, ord, rows, columns, keepdim):
     if ord == "nuc":
         out = sum(values, -1)
     else:
-        if 0 in (x.array.shape[rows], x.array.shape[columns]):
-            raise EmptyNormError(f"matrix_norm: x {tuple(x.array.shape)} has no singular values")
-        out = (amax if ord > 0 else amin)(values, dim=-1)
+        out = squeeze(_extreme(x, values, values.array.ndim - 1, ord), -1)
     if keepdim:
         for d in sorted((rows, columns)):
             out = unsqueeze(out, d)

@@ -199,9 +199,9 @@ def searchsorted(
     if edges.ndim <= 1:
         out = xp.searchsorted(edges.reshape(-1), v, side=which)
     else:
-        rows = zip(edges.reshape(-1, edges.shape[-1]), v.reshape(-1, v.shape[-1]))
-        found = [xp.searchsorted(e, row, side=which) for e, row in rows]
-        out = xp.stack(found).reshape(v.shape) if found else xp.zeros(v.shape, np.int64)
+        out = xp.zeros(v.shape, np.int64)
+        for row in np.ndindex(*v.shape[:-1]):
+            out[row] = xp.searchsorted(edges[row], v[row], side=which)
     return wrap(xp.asarray(out).astype(np.int32 if out_int32 else np.int64))
 
 

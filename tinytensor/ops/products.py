@@ -282,5 +282,9 @@ def baddbmm(x, batch1, batch2, *, beta=1, alpha=1):
 
 
 def addbmm(x, batch1, batch2, *, beta=1, alpha=1):
-    """out = beta x + alpha (sum over b of batch1[b] @ batch2[b])"""
-    return _plus("addbmm", x, sum(bmm(batch1, batch2), 0, dtype=x.array.dtype), beta, alpha)
+    """out = beta x + alpha (sum over b of batch1[b] @ batch2[b]), which is one product:
+    (n, B k) @ (B k, m)"""
+    _check("addbmm", batch1, batch2, (3, 3))
+    _fit("addbmm", batch1, batch2, 0, 0)
+    _fit("addbmm", batch1, batch2, 2, 1)
+    return _plus("addbmm", x, tensordot(batch1, batch2, ([0, 2], [0, 1])), beta, alpha)

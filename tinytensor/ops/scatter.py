@@ -14,7 +14,9 @@ from ..dtypes import highest, lowest
 from ..errors import DimError, DtypeError, RangeError, ShapeError
 from ..op import op
 from .elementwise import cast, div, mul
+from .elementwise import where as where_
 from .index import _check_range, _getitem, _grid, _index_put, as_index, gather
+from .scan import prod
 from .shape import canonical, expand, reshape
 
 
@@ -161,8 +163,7 @@ def _scatter_places(name, x, dim, index, src):
 def scatter_reduce(x, dim, index, src, reduce, *, include_self=True):
     """out = x with src[i, j] joined in at [index[i, j], j]: 'sum', 'mean', 'prod', 'amax', 'amin'
 
-    include_self=False leaves out x's own value wherever something arrives. 'prod' has no gradient
-    here: NotDifferentiable.
+    include_self=False leaves out x's own value wherever something arrives.
     """
     x1, where, src = _scatter_places("scatter_reduce", x, dim, index, src)
     if reduce not in ("sum", "mean", "prod", "amax", "amin"):
@@ -194,9 +195,18 @@ def _joined(join, x, src, index, fresh, start):
     return out
 
 
-@op
-def _scatter_prod(xp, x, src, *, index, fresh):
-    return _joined(xp.multiply, x, src, index, fresh, 1)
+def _scatter_prod(x, src, index, fresh):
+    """As products over rows: for each place x itself and what is sent there, filled up with 1."""
+    xp, shape = backend.namespace_of(x.array), tuple(x.array.shape)
+    place = xp.arange(x.array.size).reshape(shape)[index].reshape(-1)  # where each src goes
+    order = xp.argsort(place, kind="stable")
+    place = place[order]
+    rank = xp.arange(place.size) - xp.searchsorted(place, place)  # first, second ... to go there
+    start = x if fresh is None else where_(wrap(fresh), 1.0, x)
+    rows = wrap(xp.ones((x.array.size, int(rank.max()) + 2), x.array.dtype))
+    rows = _index_put(rows, reshape(start, -1), (slice(None), 0))
+    rows = _index_put(rows, _getitem(reshape(src, -1), (order,)), (place, rank + 1))
+    return reshape(prod(rows, 1, dtype=x.array.dtype), shape)
 
 
 @op

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ..autograd import wrap
+from ..backend import namespace_of
 from ..errors import DtypeError, ShapeError
 from ..op import op
 
@@ -43,21 +45,29 @@ class SVD(NamedTuple):
     Vh: Any
 
 
-def svd(x, full_matrices=False):
-    """U (..., n, k), S (..., k), largest first, and Vh (..., k, m) of x (..., n, m), k = min(n, m)
+def svd(x, full_matrices=True):
+    """U (..., n, n), S (..., k), largest first, and Vh (..., m, m) of x (..., n, m), k = min(n, m);
+    without full_matrices U (..., n, k) and Vh (..., k, m)
 
     The gradient through U and V is that of a function which does not depend on their signs, at an
-    x whose singular values are distinct.
+    x whose singular values are distinct. The columns beyond k have none: all of U and Vh are cut
+    off the graph where there are such.
     """
-    if x.array.ndim < 2:
-        raise ShapeError(f"svd: x {tuple(x.array.shape)} must be matrices (..., n, m)")
-    if x.array.dtype.kind not in "fV":
-        raise DtypeError(f"svd: x is {x.array.dtype}, floats are needed: x.float()")
-    if full_matrices:
-        raise ShapeError("svd: full_matrices=True is not offered: it has no gradient")
-    return SVD(*_svd(x))
+    _check(x)
+    if not full_matrices or x.array.shape[-1] == x.array.shape[-2]:
+        return SVD(*_svd(x))
+    u, _, vh = namespace_of(x.array).linalg.svd(x.array, full_matrices=True)
+    return SVD(wrap(u), svdvals(x), wrap(vh))
 
 
 def svdvals(x):
     """The singular values of each matrix of x (..., n, m), largest first"""
-    return svd(x).S
+    _check(x)
+    return _svd(x)[1]
+
+
+def _check(x):
+    if x.array.ndim < 2:
+        raise ShapeError(f"svd: x {tuple(x.array.shape)} must be matrices (..., n, m)")
+    if x.array.dtype.kind not in "fV":
+        raise DtypeError(f"svd: x is {x.array.dtype}, floats are needed: x.float()")

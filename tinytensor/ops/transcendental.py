@@ -81,13 +81,14 @@ logaddexp2.rule("y", lambda xp, g, x, y: g * sigmoid.on(xp, (y - x) * _LN2))
 def xlogy(xp, x, y):
     """out = x ln y, and 0 where x = 0 (but NaN where y is)"""
     none = (x == 0) & ~xp.isnan(y)
-    return xp.where(none, 0, x * xp.log(xp.where(none, 1, y)))
+    y = xp.where(none, xp.ones_like(x * y), y)  # of the common dtype, also where one is a number
+    return xp.where(none, 0, x * xp.log(y))
 
 
 @xlogy.rule("x")
 def _(xp, g, x, y):
     none = (x == 0) & (y <= 0)
-    return xp.where(none, 0, g * xp.log(xp.where(none, 1, y)))
+    return xp.where(none, 0, g * xp.log(xp.where(none, xp.ones_like(g), y)))
 
 
 xlogy.rule("y", lambda g, x, y: g * x / y)
