@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import autograd
-from .autograd import Variable, wrap
+from .node import Variable, late, wrap
 from .backend import namespace_of
 from .ops import elementwise as e
 from .ops import index, linalg, reduce, shape
@@ -90,4 +89,4 @@ def __getattr__(name: str) -> Any:
 
 _CONSTANT = ("zeros", "ones", "full", "eye", "arange", "linspace")
 
-autograd._tensor_namespace = __import__("sys").modules[__package__ + ".namespace"]
+late.namespace = __import__("sys").modules[__package__ + ".namespace"]

@@ -21,14 +21,15 @@ A rule's parameter names say what it needs, and so what the tape keeps:
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
-from . import autograd
 from .apply import apply
 from .errors import ArgumentError
+from .node import late
 from .plan import Plan, Rule, Saved
+from .signature import REQUIRED, signature
 
 REGISTRY: dict[str, Op] = {}
 
@@ -51,21 +52,15 @@ class Op:
         self.own = not forward.__module__.startswith(__package__ + ".")
         self.promote, self.view, self.differentiable = promote, view or self.own, differentiable
         self.keeps_shapes = self.own or promote is not None
-        self.params: list[str] = []
-        self.defaults: dict[str, Any] = {}
-        self.variadic = False
-        parameters = list(inspect.signature(forward).parameters.values())
-        if not parameters or parameters[0].name != "xp":
+        parameters = signature(forward)
+        if parameters.positional[:1] != ["xp"]:
             raise ArgumentError(
                 f"op {self.name}: the first parameter must be xp, the array module, as in "
                 f"`def {self.name}(xp, x)`"
             )
-        for p in parameters[1:]:
-            if p.kind is p.KEYWORD_ONLY:
-                self.defaults[p.name] = p.default
-            else:
-                self.params.append(p.name)
-                self.variadic |= p.kind is p.VAR_POSITIONAL
+        self.variadic = parameters.variadic is not None
+        self.params = parameters.positional[1:] + [p for p in [parameters.variadic] if p]
+        self.defaults = {k: parameters.defaults.get(k, REQUIRED) for k in parameters.keywords}
         self.rules: dict[str, Rule] = {}
         self.implementations = {"numpy": forward, "cupy": forward}
         self.plans: dict[Any, Plan] = {}
@@ -98,7 +93,7 @@ class Op:
         return define if function is None else define(function)
 
     def _define(self, names: tuple, function: Callable) -> None:
-        parameters = tuple(inspect.signature(function).parameters)
+        parameters = signature(function).names
         for n in names:
             if n not in self.params:
                 raise ArgumentError(
@@ -114,7 +109,7 @@ class Op:
                     "neither an argument nor a local of its forward, nor g, xp, out, needs"
                 )
         joint = len(names) > 1 or self.variadic
-        rule = Rule(tuple(names), function, parameters, joint, {})
+        rule = Rule(tuple(names), function, parameters, joint)
         for n in names:
             self.rules[n] = rule
         self.plans.clear()
@@ -133,7 +128,7 @@ class Op:
         original = self.rules[names[0]].function if names else self.forward
 
         def define(f: Callable) -> Callable:
-            expected, given = (list(inspect.signature(h).parameters) for h in (original, f))
+            expected, given = (signature(h).names for h in (original, f))
             if given != expected:
                 raise ArgumentError(
                     f"kernel of {self.name}{' for ' if names else ''}{', '.join(names)}: its "
@@ -171,7 +166,7 @@ class Op:
 
     def on(self, xp: Any, *args: Any, **static: Any) -> Any:
         """The op inside of a forward or a rule: on arrays, or recorded if xp is over Tensors."""
-        if xp is autograd._tensor_namespace:
+        if xp is late.namespace:
             return apply(self, args, {**self.defaults, **static})
         out = self.implementations[xp.__name__](xp, *args, **{**self.defaults, **static})
         return out[0] if type(out) is tuple and type(out[-1]) is Saved else out
@@ -200,34 +195,34 @@ def publish(o: Op) -> Any:
     The wrapper is compiled for the op's own signature: no *args on the way, exact TypeErrors.
     Static arguments may be passed by position; `axis` and `keepdims` serve as NumPy's spelling.
     """
-    parameters = list(inspect.signature(o.forward).parameters.values())[1:]
-    scope: dict[str, Any] = {"__name__": __name__, "_apply": apply, "_op": o, "_unset": _unset}
-    heads, tensors, fix = [], [], ""
-    for i, p in enumerate(parameters):
-        head = f"*{p.name}" if p.kind is p.VAR_POSITIONAL else p.name
-        if p.default is not p.empty:
-            scope[f"_d{i}"] = p.default
-            head += f"=_d{i}"
-        heads.append(head)
-        if p.kind is p.VAR_POSITIONAL:
-            tensors.append(f"*{p.name}")
-        elif p.kind is not p.KEYWORD_ONLY:
-            tensors.append(p.name)
+    parameters = signature(o.forward)
+    heads, fix = [], ""
+    for name in parameters.names[1:]:
+        star = "*" if name == parameters.variadic else ""
+        heads.append(f"{star}{name}" + (f"=_{name}" if name in parameters.defaults else ""))
     aliases = [(a, b) for a, b in (("axis", "dim"), ("keepdims", "keepdim")) if b in o.defaults]
     if aliases and not o.variadic:
         heads.append("*")
     for alias, name in aliases:
         heads.append(f"{alias}=_unset")
         fix += f"    if {alias} is not _unset: {name} = {alias}\n"
-    keys = ", ".join(f"{k!r}: {k}" for k in o.defaults)
+    tensors = parameters.positional[1:] + [f"*{p}" for p in [parameters.variadic] if p]
+    keys = ", ".join(f"{k!r}: {k}" for k in parameters.keywords)
     body = f"    return _apply(_op, ({''.join(t + ', ' for t in tensors)}), {{{keys}}})"
-    name = o.forward.__name__
-    exec(f"def {name}({', '.join(heads)}):\n{fix}{body}", scope)
-    function = scope[name]
+    scope: dict[str, Any] = {"__name__": __name__, "_apply": apply, "_op": o, "_unset": _unset}
+    scope |= {f"_{name}": value for name, value in parameters.defaults.items()}
+    exec(_compiled(f"def function({', '.join(heads)}):\n{fix}{body}"), scope)
+    function = scope["function"]
+    function.__name__ = function.__qualname__ = o.forward.__name__
     function.__doc__ = o.forward.__doc__
     function.__module__ = o.forward.__module__
-    function.__qualname__ = name
     function.op, function.rule, function.kernel, function.on = o, o.rule, o.kernel, o.on
     if not o.own:
         REGISTRY[o.name] = o
     return function
+
+
+@lru_cache(maxsize=None)
+def _compiled(source: str) -> Any:
+    """Most ops share a signature with others: each is compiled once."""
+    return compile(source, "<op>", "exec")

@@ -7,13 +7,11 @@ values are kept. One `Plan` per op and pattern of needs holds that decision, com
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import autograd
-from .autograd import Node, Variable, wrap
+from .node import Node, Variable, late, wrap
 from .errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -24,15 +22,15 @@ class Saved(dict):
     """Intermediates that a forward hands to its rules by name."""
 
 
-@dataclass
 class Rule:
     """A gradient formula: for one argument, or, joint, for several at once."""
 
-    names: tuple[str, ...]
-    function: Callable
-    parameters: tuple[str, ...]
-    joint: bool
-    kernels: dict[str, Callable]
+    __slots__ = ("names", "function", "parameters", "joint", "kernels")
+
+    def __init__(self, names: tuple[str, ...], function: Callable, parameters: tuple, joint: bool):
+        self.names, self.function, self.parameters = names, function, parameters
+        self.joint = joint
+        self.kernels: dict[str, Callable] = {}  # by array module: overrides of function
 
 
 class Step:
@@ -144,7 +142,7 @@ class Plan:
         """Intermediates are raw arrays, without a graph: run the forward again on Tensors."""
         parents = node.parents
         inputs = [_regrow(v, parents, i, False) for i, v in enumerate(node.inputs or ())]
-        return self.op.forward(autograd._tensor_namespace, *inputs, **node.static)[-1]
+        return self.op.forward(late.namespace, *inputs, **node.static)[-1]
 
 
 def _regrow(value: Any, parents: tuple, i: int, variadic: bool) -> Any:
