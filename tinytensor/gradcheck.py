@@ -58,10 +58,11 @@ def gradgradcheck(
     grad_outputs  the gradients of func's outputs; random if None. The rest is gradcheck's
     """
     check = _Check(eps, atol, rtol, nondet_tol)
-    if grad_outputs is None:
-        test = check.second
-    else:
-        test = lambda f, xs: check.second(f, xs, _as_tuple(grad_outputs) if f is func else None)
+    seeds = None if grad_outputs is None else _as_tuple(grad_outputs)
+
+    def test(f: Callable, xs: tuple) -> _Failure | None:
+        return check.second(f, xs, seeds if f is func else None)
+
     return _verdict("gradgradcheck", test, func, _as_tuple(inputs), raise_exception)
 
 
@@ -112,7 +113,7 @@ class _Failure:
         distance = np.where(self.wrong, np.where(np.isnan(distance), np.inf, distance), -1)
         order = np.argsort(-distance, axis=None, kind="stable")[: min(ROWS, self.wrong.sum())]
         rows = [(f"{of}[...]", f"{to}[...]", "analytic", "numeric", "difference")]
-        notes = []
+        notes: list[str] = []
         for r, c in zip(*np.unravel_index(order, self.wrong.shape)):
             a, n = self.analytic[r, c], self.numeric[r, c]
             rows.append(
@@ -340,9 +341,11 @@ def _report(test: Callable, func: Callable, inputs: tuple, failure: _Failure) ->
         op = call.op
         name = op.argument_names(len(args))[own.argument]
         rule = op.rules[op.params[0] if op.variadic else name].function
+        table = own.table()
+        verdict = "meets a kink" if "a kink at" in table else "is wrong"
         lines = [
-            f"the rule of {op.name} for {name!r} is wrong: {own.headline()}",
-            own.table(),
+            f"the rule of {op.name} for {name!r} {verdict}: {own.headline()}",
+            table,
             f"  rule    {formula(rule)}    ({place(rule)})",
             f"  called  {format_line(where)}",
         ]

@@ -12,6 +12,7 @@ The strategies need hypothesis; it is imported when the first of them is called.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def _expanded(a: np.ndarray) -> np.ndarray:
     return np.broadcast_to(a[:1], a.shape) if a.ndim else a
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "contiguous": np.ascontiguousarray,
     "transposed": _transposed,
     "sliced": _sliced,
@@ -88,9 +89,7 @@ def layouts() -> Any:
     return _hypothesis()[0].sampled_from(list(LAYOUTS))
 
 
-def shapes(
-    min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: int = 4
-) -> Any:
+def shapes(min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: int = 4) -> Any:
     """A shape, 0-d and empty ones among them."""
     return _hypothesis()[1].array_shapes(
         min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side

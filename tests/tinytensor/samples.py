@@ -27,6 +27,7 @@ from tinytensor.random import Key
 SAMPLES: dict[str, Callable] = {}
 
 # ops without samples, and why
+NOT_EXPANDED: set[str] = set()  # ops that cannot have an argument of equal numbers
 NONE_NEEDED = {"transfer": "moves an array to another device: needs two; tested where there are"}
 
 
@@ -114,8 +115,10 @@ for _name in ("neg", "abs", "sign", "exp", "sin", "cos", "tanh", "sigmoid", "erf
 for _name in ("log", "sqrt", "rsqrt"):
     samples_of(_name)(elementwise(1, 0.3, 2))
 samples_of("div")(
-    lambda rng: [call(spread(2, 3), spread(2, 3, low=0.4)), call(spread(2, 1), spread(3, low=-1.7))]
-    + [call(spread(3), 0.7), call(0.7, spread(3)), call(spread(), spread(low=1))]
+    lambda rng: (
+        [call(spread(2, 3), spread(2, 3, low=0.4)), call(spread(2, 1), spread(3, low=-1.7))]
+        + [call(spread(3), 0.7), call(0.7, spread(3)), call(spread(), spread(low=1))]
+    )
 )
 for _mode in ("floor", "trunc"):
     samples_of("div_rounded")(
@@ -167,7 +170,9 @@ def _(rng):
     yield call(spread(), np.array(True), spread(seed=1))
 
 
-samples_of("cast")(lambda rng: [call(spread(2, 3), dtype=tt.float64), call(spread(), dtype=tt.float64)])
+samples_of("cast")(
+    lambda rng: [call(spread(2, 3), dtype=tt.float64), call(spread(), dtype=tt.float64)]
+)
 samples_of("clone", "positive")(elementwise(1, -2, 2))
 
 
@@ -180,7 +185,9 @@ def _(rng):
     yield call(x, 1.0)
 
 
-@samples_of("logical_not", "isnan", "isinf", "isfinite", "isposinf", "isneginf", "signbit", "isreal")
+@samples_of(
+    "logical_not", "isnan", "isinf", "isfinite", "isposinf", "isneginf", "signbit", "isreal"
+)
 def _(rng):
     yield call(np.array([[0.0, -1.5, np.nan], [np.inf, -np.inf, 2.0]]))
     yield call(np.array(0.5))
@@ -193,7 +200,9 @@ def _(rng):
     yield call(rng.integers(0, 9, (2, 3)), 3)
 
 
-samples_of("bitwise_not")(lambda rng: [call(rng.integers(-5, 9, (2, 3))), call(rng.random(3) < 0.5)])
+samples_of("bitwise_not")(
+    lambda rng: [call(rng.integers(-5, 9, (2, 3))), call(rng.random(3) < 0.5)]
+)
 
 # ------------------------------------------------------------------------------ reductions
 
@@ -301,7 +310,11 @@ samples_of("split")(
 samples_of("unbind")(lambda rng: [call(spread(3, 2), dim=0), call(spread(3, 2), dim=1)])
 samples_of("flip")(lambda rng: [call(spread(2, 3), dims=(0, 1)), call(spread(2, 3), dims=(-1,))])
 samples_of("tril", "triu")(
-    lambda rng: [call(spread(3, 4)), call(spread(2, 3, 2), diagonal=1), call(spread(3, 3), diagonal=-1)]
+    lambda rng: [
+        call(spread(3, 4)),
+        call(spread(2, 3, 2), diagonal=1),
+        call(spread(3, 3), diagonal=-1),
+    ]
 )
 
 # ------------------------------------------------------------------------------ indexing

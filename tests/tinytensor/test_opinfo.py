@@ -65,7 +65,6 @@ NOT_COMPARED = {
 }
 
 
-
 def unsigned(*args):
     return any(getattr(a, "dtype", None) is torch.uint8 for a in args)
 
@@ -262,6 +261,7 @@ def compare(info, sample, gradients):
 
 
 # ------------------------------------------------------------------------------ the tests
+
 
 def over(*dtypes):
     """A test for each entry and each of these dtypes that PyTorch offers it for."""
