@@ -14,6 +14,7 @@ needs nothing where numbers in (0.12, 0.9) will do: it gets `elementwise` sample
 """
 
 import importlib
+import inspect
 import math
 import pathlib
 import sys
@@ -60,12 +61,9 @@ def samples(name: str) -> list[Call]:
     op = tt.REGISTRY[name]
     if name in SAMPLES:
         return list(SAMPLES[name](rng))
-    if op.promote is not None and not any(d is d_empty for d in op.defaults.values()):
+    if op.promote is not None and not any(d is inspect.Parameter.empty for d in op.defaults.values()):
         return list(elementwise(len(op.params))(rng))
     return []
-
-
-d_empty = __import__("inspect").Parameter.empty
 
 
 def elementwise(count: int, low: float = 0.12, high: float = 0.9, **static) -> Callable:

@@ -123,10 +123,10 @@ def fmin(xp, x, y):
     return xp.fmin(x, y)
 
 
-fmax.rule("x", lambda xp, g, x, y: xp.where((x >= y) | xp.isnan(y), g, 0))
-fmax.rule("y", lambda xp, g, x, y: xp.where((x >= y) | xp.isnan(y), 0, g))
-fmin.rule("x", lambda xp, g, x, y: xp.where((x <= y) | xp.isnan(y), g, 0))
-fmin.rule("y", lambda xp, g, x, y: xp.where((x <= y) | xp.isnan(y), 0, g))
+fmax.rule("x", lambda xp, g, x, y: xp.where((x >= y) | (y != y), g, 0))
+fmax.rule("y", lambda xp, g, x, y: xp.where((x >= y) | (y != y), 0, g))
+fmin.rule("x", lambda xp, g, x, y: xp.where((x <= y) | (y != y), g, 0))
+fmin.rule("y", lambda xp, g, x, y: xp.where((x <= y) | (y != y), 0, g))
 
 
 @op(promote="same", differentiable=False)

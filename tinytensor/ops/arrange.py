@@ -125,7 +125,7 @@ def rot90(x, k=1, dims=(0, 1)):
 
 @op
 def _pad(xp, x, *, widths, value):
-    return xp.pad(x, widths, constant_values=value)
+    return xp.pad(x, widths, constant_values=value) if x.ndim else x.copy()
 
 
 @_pad.rule("x")

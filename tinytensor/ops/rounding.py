@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import dtypes
 from ..autograd import Variable
 from ..errors import DivisionError, DtypeError
 from ..op import op
@@ -130,4 +129,5 @@ def _agree(x, y):
 @op(promote="same", differentiable=False)
 def heaviside(xp, x, values):
     """out = 0 where x < 0, values where x = 0, 1 where x > 0"""
-    return xp.where(x == 0, values, x > 0).astype(dtypes.promote_types(x.dtype, values.dtype))
+    out = xp.where(x == 0, values, x > 0)
+    return out.astype((x if hasattr(x, "dtype") else values).dtype)
