@@ -25,7 +25,7 @@ class Bigram(nn.Module):
     def forward(
         self, idx: tt.Tensor, targets: tt.Tensor | None = None
     ) -> tuple[tt.Tensor, tt.Tensor | None]:
-        """Logits (B, T, V) and, given targets (B, T), their mean cross-entropy in nats per token."""
+        """Logits (B, T, V); with targets (B, T) their mean cross-entropy in nats per token too."""
         logits = self.token_embedding_table(idx)  # (B, T, V)
         if targets is None:
             return logits[:, -1:], None

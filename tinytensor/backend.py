@@ -23,10 +23,12 @@ class Device:
     """`device('cuda:1')`: a type, `cpu` or `cuda`, and for cuda an index. Equal to its string."""
 
     __slots__ = ("type", "index")
+    type: str
+    index: int | None
 
-    def __init__(self, type: str | Device, index: int | None = None):
+    def __init__(self, type: Any, index: int | None = None):
         if isinstance(type, Device):
-            type, index = type.type, type.index
+            type, index = str(type), type.index
         name, _, number = str(type).partition(":")
         if name not in ("cpu", "cuda") or (number and not number.isdigit()):
             raise DeviceError(f"device {str(type)!r} is not one of 'cpu', 'cuda', 'cuda:N'")
@@ -116,7 +118,7 @@ def cuda_device_count() -> int:
     return cupy().cuda.runtime.getDeviceCount() if cuda_is_available() else 0
 
 
-def resolve(device: Device | str | None) -> Device:
+def resolve(device: Any) -> Device:
     """A Device that exists: `cuda` becomes the current `cuda:N`; `auto` the GPU if there is one."""
     if device is None:
         return CPU

@@ -275,7 +275,8 @@ def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
     """1 with probability p, else 0, for each p."""
     xp = backend.namespace_of(p.array)
     key = (generator or default_generator).reserve(p.array.size)
-    return wrap((random.uniform(xp, key, p.array.shape, np.float64) < p.array).astype(p.array.dtype))
+    drawn = random.uniform(xp, key, p.array.shape, np.float64)
+    return wrap((drawn < p.array).astype(p.array.dtype))
 
 
 def normal(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import numpy as np
@@ -63,10 +64,11 @@ def result_type(*args: Any) -> np.dtype:
             continue
         if isinstance(a, Variable):
             rank, dtype = (0 if a.array.ndim else 1), a.array.dtype
-        elif type(a) is type(True) or isinstance(a, np.bool_):
+        elif isinstance(a, (builtins.bool, np.bool_)):
             rank, dtype = 2, bool
         else:
-            rank, dtype = 2, (_default[0] if isinstance(a, (type(0.0), np.floating)) else int64)
+            real = isinstance(a, (builtins.float, np.floating))
+            rank, dtype = 2, _default[0] if real else int64
         groups[rank] = dtype if groups[rank] is None else promote_types(groups[rank], dtype)
     result = None
     for dtype in groups:

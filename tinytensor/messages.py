@@ -29,11 +29,12 @@ def describe(names: list[str], args: tuple) -> str:
 def not_a_tensor(op: Any, args: tuple) -> Exception:
     """The complaint about the first argument that is neither a Tensor nor a number."""
     names = op.argument_names(len(args))
-    for name, a in zip(names, args):
-        if not isinstance(a, (Variable, float, int, bool, type(None))):
-            break
-    else:
-        name, a = (names[0], args[0]) if args else ("x", None)
+    wrong = [
+        (name, a)
+        for name, a in zip(names, args)
+        if not isinstance(a, (Variable, float, int, bool, type(None)))
+    ]
+    name, a = wrong[0] if wrong else (names[0], args[0]) if args else ("x", None)
     return ArgumentError(
         f"{op.name}: {name} must be a Tensor, got {type(a).__name__}: wrap it in tt.tensor(...)"
     )

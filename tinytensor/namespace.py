@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .node import Variable, late, wrap
 from .backend import namespace_of
+from .node import Variable, late, wrap
 from .ops import elementwise as e
 from .ops import index, linalg, reduce, shape
 from .ops import transcendental as f

@@ -22,7 +22,7 @@ A rule's parameter names say what it needs, and so what the tape keeps:
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from .apply import apply
@@ -222,7 +222,7 @@ def publish(o: Op) -> Any:
     return function
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compiled(source: str) -> Any:
     """Most ops share a signature with others: each is compiled once."""
     return compile(source, "<op>", "exec")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .node import Node, Variable, late, wrap
 from .errors import ArgumentError
+from .node import Node, Variable, late, wrap
 
 if TYPE_CHECKING:
     from .op import Op

@@ -27,7 +27,7 @@ def signature(f: Callable) -> Signature:
     f = getattr(f, "__func__", f)
     code: Any = getattr(f, "__code__", None)
     if code is None:
-        raise TypeError(f"{f!r} is not a Python function: wrap it in a lambda that names what it takes")
+        raise TypeError(f"{f!r} is not a Python function: wrap it in a lambda that names its needs")
     n, k = code.co_argcount, code.co_kwonlyargcount
     names = code.co_varnames
     positional = list(names[:n])

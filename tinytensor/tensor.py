@@ -245,7 +245,7 @@ class Tensor(Variable):
     # -------------------------------------------------------------------------- devices, dtypes
 
     def to(self, *args: Any, device: Any = None, dtype: Any = None, copy: bool = False) -> Tensor:
-        """`t.to("cuda")`, `.to(tt.float16)`, `.to(other)`: on the tape; itself if nothing changes."""
+        """`t.to("cuda")`, `.to(tt.half)`, `.to(other)`: on the tape; itself if nothing changes."""
         for a in args:
             if isinstance(a, Variable):
                 device, dtype = backend.device_of(a.array), a.array.dtype
@@ -524,4 +524,4 @@ def _dtype(dtype: Any) -> np.dtype:
     try:
         return np.dtype(dtype)
     except TypeError:
-        raise ArgumentError(f"{dtype!r} is neither a dtype such as tt.float32 nor a device") from None
+        raise ArgumentError(f"{dtype!r} is neither a dtype, as tt.float32, nor a device") from None

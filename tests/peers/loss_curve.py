@@ -17,13 +17,14 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
+from peers.torch_gpt import decay_groups, twin  # noqa: E402
+
 import tinytensor as tt  # noqa: E402
 from data import Batches  # noqa: E402
 from gpt.config import Config, build, read_preset  # noqa: E402
 from gpt.model import GPT  # noqa: E402
 from gpt.schedule import learning_rate  # noqa: E402
 from gpt.train import build_optimizer  # noqa: E402
-from peers.torch_gpt import decay_groups, twin  # noqa: E402
 
 LIMIT = 1e-4
 

@@ -66,7 +66,9 @@ CASES = {
 def run(op, arrays, static):
     """(out, gradients) of one call; float32 gradients come from a fixed dL/dout."""
     tensors = [tt.tensor(a, requires_grad=True) for a in arrays]
-    tensors = [t.transpose(1, 2).contiguous().transpose(1, 2) if t.ndim == 4 else t for t in tensors]
+    tensors = [
+        t.transpose(1, 2).contiguous().transpose(1, 2) if t.ndim == 4 else t for t in tensors
+    ]
     leaves = [t.detach().requires_grad_() for t in tensors]
     out = op(*leaves, **static)
     g = np.random.default_rng(9).standard_normal(out.shape).astype(out.dtype)

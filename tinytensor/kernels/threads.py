@@ -151,7 +151,7 @@ def _blas_threads() -> Callable[[int], Any]:
     """The function that sets the threads of the BLAS in NumPy; one that does nothing if unknown."""
     import ctypes
 
-    from numpy._core import _multiarray_umath
+    from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
     try:
         library = ctypes.CDLL(_multiarray_umath.__file__)

@@ -98,11 +98,12 @@ def _part(x, p):
         step = 1 if p.step is None else operator.index(p.step)
         if step <= 0:
             raise ArgumentError("a slice step must be positive: use .flip(dim) to reverse")
-        return slice(*(None if v is None else operator.index(v) for v in (p.start, p.stop)), step)
+        start, stop = (None if v is None else operator.index(v) for v in (p.start, p.stop))
+        return slice(start, stop, step)
     if isinstance(p, Variable):
         p = p.array
     elif isinstance(p, (list, tuple, range)):
-        p = np.asarray([v.item() if isinstance(v, Variable) else v for v in p])
+        p = np.asarray([v.array.item() if isinstance(v, Variable) else v for v in p])
         if p.size == 0:
             p = p.astype(np.int64)
     elif not hasattr(p, "dtype"):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any, NamedTuple
 
@@ -63,10 +64,9 @@ def _mean(xp, x, *, dim=None, keepdim=False):
 _mean.rule(
     "x",
     lambda xp, g, x_shape, dim, keepdim: (
-        spread(xp, g, x_shape, dim, keepdim) / max_(count(x_shape, dim), 1)
+        spread(xp, g, x_shape, dim, keepdim) / builtins.max(count(x_shape, dim), 1)
     ),
 )
-max_ = max
 
 
 def mean(x, dim=None, keepdim=False, *, dtype=None, axis=None, keepdims=None):
@@ -88,14 +88,14 @@ def _spelled(dim, keepdim, axis, keepdims):
 @op(promote="same")
 def _var(xp, x, *, dim=None, correction=1, keepdim=False):
     mean = x.mean(axis=axes_of(dim, x.ndim), keepdims=True)
-    freedom = max_(count(x.shape, dim) - correction, 0)
+    freedom = builtins.max(count(x.shape, dim) - correction, 0)
     total = ((x - mean) ** 2).sum(axis=axes_of(dim, x.ndim), keepdims=keepdim)
     return total / freedom if freedom else total / (0 * total)  # 0/0, as in PyTorch
 
 
 @_var.rule("x")
 def _(xp, g, x, dim, correction, keepdim):
-    axes, freedom = axes_of(dim, x.ndim), max_(count(x.shape, dim) - correction, 0)
+    axes, freedom = axes_of(dim, x.ndim), builtins.max(count(x.shape, dim) - correction, 0)
     centred = x - x.mean(axis=axes, keepdims=True)
     g = spread(xp, g, x.shape, dim, keepdim)
     return g * centred * ((2 / freedom) if freedom else math.nan)
@@ -108,7 +108,7 @@ def _std(xp, x, *, dim=None, correction=1, keepdim=False):
 
 @_std.rule("x")
 def _(xp, g, x, out, dim, correction, keepdim):  # d sqrt(v) = dv / (2 sqrt v), 0 at v = 0
-    axes, freedom = axes_of(dim, x.ndim), max_(count(x.shape, dim) - correction, 0)
+    axes, freedom = axes_of(dim, x.ndim), builtins.max(count(x.shape, dim) - correction, 0)
     flat = out == 0
     g = xp.where(flat, xp.zeros_like(g), g / xp.where(flat, xp.ones_like(out), out))
     centred = x - x.mean(axis=axes, keepdims=True)

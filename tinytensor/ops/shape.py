@@ -144,7 +144,7 @@ def squeeze(x, dim=None):
     """Without the dimensions of size 1: all of them, or those among dim."""
     shape = tuple(x.array.shape)
     if dim is None:
-        chosen = range(len(shape))
+        chosen = [*range(len(shape))]
     else:
         dims = dim if isinstance(dim, (tuple, list)) else (dim,)
         chosen = [canonical(d, len(shape)) for d in dims]
