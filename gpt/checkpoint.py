@@ -185,7 +185,7 @@ def near(path: Path) -> str:
 
 
 def arrays_of(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}
+    return {name: np.ascontiguousarray(tensor.numpy(force=True)) for name, tensor in tensors.items()}
 
 
 def pack(tree: Any) -> tuple[dict[str, np.ndarray], Any]:
@@ -198,7 +198,7 @@ def pack(tree: Any) -> tuple[dict[str, np.ndarray], Any]:
         if isinstance(node, list | tuple):
             return [walk(value, f"{path}.{i}") for i, value in enumerate(node)]
         if hasattr(node, "numpy"):
-            arrays[path[1:]] = np.ascontiguousarray(node.numpy())
+            arrays[path[1:]] = np.ascontiguousarray(node.numpy(force=True))
             return {"array": path[1:]}
         return node
 

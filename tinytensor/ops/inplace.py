@@ -83,7 +83,8 @@ def assign(x, new, name):
             "an in-place op cannot grow x"
         )
     _keep_old_value(new._node, x)
-    x.array[...] = new.array
+    with backend.using(x.array):
+        x.array[...] = new.array
     _bump(x)
     if mode.enabled and (new.requires_grad or x.requires_grad):
         _adopt(x, new)
@@ -214,7 +215,8 @@ def setitem(x, index, value):
     tracked = mode.enabled and (x.requires_grad or value.requires_grad)
     new = _index_put(_before_write(x), value, index) if tracked else None
     try:
-        x.array[index] = value.array
+        with backend.using(x.array):
+            x.array[index] = value.array
     except (ValueError, IndexError) as error:
         raise ShapeError(f"x[...] = value: x {tuple(x.array.shape)}: {error}") from None
     _bump(x)
