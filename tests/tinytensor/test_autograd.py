@@ -277,9 +277,10 @@ def test_messages_name_shapes_and_the_fix(act, words):
 
 # ------------------------------------------------------------------------------ any program
 
+ACTIONS = ["mul", "add", "exp", "row", "t", "cut", "view", "mul_", "add_", "set", "zero"]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["mul", "add", "exp", "row", "t", "cut", "view", "mul_", "add_", "set", "zero"]),
+        st.sampled_from(ACTIONS),
         st.integers(0, 9), st.integers(0, 9),
     ),
     min_size=1, max_size=8,
