@@ -25,15 +25,13 @@ from .ops.arithmetic import (
     nan_to_num, positive, rad2deg, reciprocal, rsub, square,
 )  # fmt: skip
 from .ops.arrange import (
-    atleast_1d, atleast_2d, atleast_3d, block_diag, broadcast_shapes, broadcast_tensors,
-    broadcast_to, cartesian_prod, channel_shuffle, column_stack, diag, diag_embed, diagflat, dsplit,
-    dstack, fliplr, flipud, hsplit, hstack, kron, meshgrid, moveaxis, narrow, pixel_shuffle,
-    pixel_unshuffle, ravel, repeat_interleave, roll, rot90, select, tensor_split, tile, trace,
-    vsplit, vstack,
+    broadcast_shapes, broadcast_tensors, broadcast_to, cartesian_prod, fliplr, flipud, meshgrid,
+    moveaxis, ravel, repeat_interleave, roll, rot90, tile,
 )  # fmt: skip
 from .ops.conv import (
     conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
 )  # fmt: skip
+from .ops.diagonals import block_diag, diag, diag_embed, diagflat, kron, trace
 from .ops.einsum import einsum
 from .ops.elementwise import (
     abs, add, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, clamp, clone, cos, div, eq, erf,
@@ -52,6 +50,11 @@ from .ops.order import (
     aminmax, bincount, bucketize, count_nonzero, kthvalue, median, nanmedian, quantile,
     searchsorted, unique,
 )  # fmt: skip
+from .ops.pieces import (
+    atleast_1d, atleast_2d, atleast_3d, column_stack, diagonal_scatter, dsplit, dstack, hsplit,
+    hstack, narrow, select, select_scatter, slice_scatter, tensor_split, vsplit, vstack,
+)  # fmt: skip
+from .ops.pixels import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from .ops.products import (
     addbmm, addmm, addmv, addr, baddbmm, bmm, chain_matmul, cross, dot, ger, inner, matrix_power,
     mm, mv, outer, tensordot, vdot,

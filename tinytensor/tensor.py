@@ -19,8 +19,22 @@ from .backend import Device
 from .errors import ArgumentError, DtypeError, GraphError, ShapeError
 from .ops import arithmetic as ar
 from .ops import arrange as arr
+from .ops import (
+    diagonals,
+    fill,
+    index,
+    inplace,
+    length,
+    linalg,
+    logical,
+    nn,
+    order,
+    pieces,
+    reduce,
+    rounding,
+    scan,
+)  # fmt: skip
 from .ops import elementwise as e
-from .ops import fill, index, inplace, length, linalg, logical, nn, order, reduce, rounding, scan
 from .ops import products as pr
 from .ops import scatter as sc
 from .ops import shape as sh
@@ -418,10 +432,13 @@ class Tensor(Variable):
 
     repeat, tile, repeat_interleave = arr.repeat, arr.tile, arr.repeat_interleave
     roll, fliplr, flipud, rot90 = arr.roll, arr.fliplr, arr.flipud, arr.rot90
-    narrow, select, unfold, ravel = arr.narrow, arr.select, arr.unfold, arr.ravel
-    tensor_split, hsplit, vsplit, dsplit = arr.tensor_split, arr.hsplit, arr.vsplit, arr.dsplit
-    broadcast_to, moveaxis, kron, trace = arr.broadcast_to, arr.moveaxis, arr.kron, arr.trace
-    diag, diag_embed, diagflat = arr.diag, arr.diag_embed, arr.diagflat
+    unfold, ravel, broadcast_to, moveaxis = arr.unfold, arr.ravel, arr.broadcast_to, arr.moveaxis
+    narrow, select, tensor_split = pieces.narrow, pieces.select, pieces.tensor_split
+    hsplit, vsplit, dsplit = pieces.hsplit, pieces.vsplit, pieces.dsplit
+    select_scatter, slice_scatter = pieces.select_scatter, pieces.slice_scatter
+    diagonal_scatter = pieces.diagonal_scatter
+    diag, diag_embed, diagflat = diagonals.diag, diagonals.diag_embed, diagonals.diagflat
+    kron, trace = diagonals.kron, diagonals.trace
     tril_, triu_ = _in_place(sh.tril, sh.triu)
 
     def expand_as(self, other: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from ..ops import nn as _nn
 from ..ops.activations import (
     glu, hardshrink, logsigmoid, prelu, softplus, softshrink, softsign, tanhshrink,
 )  # fmt: skip
-from ..ops.arrange import channel_shuffle, pad, pixel_shuffle, pixel_unshuffle
 from ..ops.conv import (
     conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
 )  # fmt: skip
@@ -38,6 +37,8 @@ from ..ops.nn import (
     layer_norm, linear, log_softmax, rms_norm, scaled_dot_product_attention, softmax,
 )  # fmt: skip
 from ..ops.norm import batch_norm, group_norm, instance_norm, local_response_norm
+from ..ops.pad import pad
+from ..ops.pixels import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from ..ops.pool import (
     adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, adaptive_max_pool1d,
     adaptive_max_pool2d, adaptive_max_pool3d, avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d,

@@ -1,4 +1,4 @@
-"""Padding as modules. The maths is in ops/arrange.py."""
+"""Padding as modules. The maths is in ops/pad.py."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ import math
 
 from ..errors import ShapeError
 from ..op import op
-from .arrange import pad
 from .elementwise import add
+from .pad import pad
 from .shape import reshape, squeeze
 from .windows import _overlap_add, _windows, batched, both_sides, check_dtypes, count, each
 

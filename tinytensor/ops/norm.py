@@ -13,8 +13,8 @@ from ..autograd import no_grad, wrap
 from ..backend import namespace_of
 from ..errors import ShapeError
 from ..op import Saved, op
-from .arrange import pad
 from .elementwise import add, mul, rsqrt, sub
+from .pad import pad
 from .pool import avg_pool2d
 from .shape import reshape
 

@@ -11,10 +11,10 @@ from ..autograd import wrap
 from ..dtypes import lowest
 from ..errors import DtypeError, ShapeError
 from ..op import op
-from .arrange import pad
 from .elementwise import div
 from .index import _getitem, gather
 from .linalg import matmul
+from .pad import pad
 from .reduce import sum
 from .shape import movedim, reshape, squeeze, transpose
 from .windows import _windows, batched, both_sides, each

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..errors import DtypeError, ShapeError
-from .arrange import narrow
 from .elementwise import add, cast, clamp, div, isnan, logical_not, mul, sub, where
 from .linalg import matmul
 from .logical import logical_xor
+from .pieces import narrow
 from .reduce import mean, std, sum, var
 from .shape import canonical, cat, diagonal, reshape, unsqueeze
 

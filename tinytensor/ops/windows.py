@@ -13,7 +13,7 @@ import numpy as np
 from ..autograd import Variable
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import op
-from .arrange import pad
+from .pad import pad
 from .shape import permute, reshape, squeeze, unsqueeze
 
 # ------------------------------------------------------------------------------ windows
