@@ -19,7 +19,7 @@ from .interop import from_dlpack
 from .kernels.memory import release_memory
 from .kernels.threads import get_num_threads, set_num_threads
 from .op import REGISTRY, Saved, op
-from .ops.activations import celu, hardshrink, prelu, selu, threshold
+from .ops.activations import celu, hardshrink, prelu, relu, selu, threshold
 from .ops.arithmetic import (
     addcdiv, addcmul, clamp_max, clamp_min, deg2rad, float_power, fmax, fmin, gcd, lcm, ldexp, lerp,
     nan_to_num, positive, rad2deg, reciprocal, rsub, square,
@@ -36,7 +36,7 @@ from .ops.einsum import einsum
 from .ops.elementwise import (
     abs, add, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, clamp, clone, cos, div, eq, erf,
     exp, ge, gt, isfinite, isinf, isnan, le, log, logical_not, lt, masked_fill, maximum, minimum,
-    mul, ne, neg, pow, relu, rsqrt, sigmoid, sign, sin, sqrt, sub, tanh, where,
+    mul, ne, neg, pow, rsqrt, sigmoid, sign, sin, sqrt, sub, tanh, where,
 )  # fmt: skip
 from .ops.index import argsort, gather, nonzero, sort, topk
 from .ops.length import cdist, cosine_similarity, dist, norm, pairwise_distance

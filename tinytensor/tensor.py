@@ -17,6 +17,7 @@ from . import autograd, backend, dtypes, interop
 from .autograd import Variable, wrap
 from .backend import Device
 from .errors import ArgumentError, DtypeError, GraphError, ShapeError
+from .ops import activations as act
 from .ops import arithmetic as ar
 from .ops import arrange as arr
 from .ops import (
@@ -373,7 +374,7 @@ class Tensor(Variable):
     subtract, multiply, divide, true_divide = e.sub, e.mul, e.div, e.div
     abs, sign, exp, log, sqrt, rsqrt = e.abs, e.sign, e.exp, e.log, e.sqrt, e.rsqrt
     sin, cos, tanh, sigmoid, erf = e.sin, e.cos, e.tanh, e.sigmoid, e.erf
-    relu = e.relu
+    relu, prelu, hardshrink = act.relu, act.prelu, act.hardshrink
     maximum, minimum, clamp, masked_fill = e.maximum, e.minimum, e.clamp, e.masked_fill
     eq, ne, lt, le, gt, ge = e.eq, e.ne, e.lt, e.le, e.gt, e.ge
     isnan, isinf, isfinite, logical_not = e.isnan, e.isinf, e.isfinite, e.logical_not
@@ -497,7 +498,7 @@ class Tensor(Variable):
     abs_, sign_, clamp_, masked_fill_ = _in_place(e.abs, e.sign, e.clamp, e.masked_fill)
     absolute_, sgn_, clip_ = abs_, sign_, clamp_
     exp_, log_, sqrt_, rsqrt_, sin_, cos_ = _in_place(e.exp, e.log, e.sqrt, e.rsqrt, e.sin, e.cos)
-    tanh_, sigmoid_, relu_, erf_ = _in_place(e.tanh, e.sigmoid, e.relu, e.erf)
+    tanh_, sigmoid_, relu_, erf_ = _in_place(e.tanh, e.sigmoid, act.relu, e.erf)
     eq_, ne_, lt_, le_, gt_, ge_ = _in_place(e.eq, e.ne, e.lt, e.le, e.gt, e.ge)
     not_equal_, less_, less_equal_, greater_, greater_equal_ = ne_, lt_, le_, gt_, ge_
     bitwise_and_, bitwise_or_, bitwise_xor_, bitwise_not_ = _in_place(

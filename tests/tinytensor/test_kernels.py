@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import tinytensor as tt
 from tinytensor.kernels import cpu, threads
-from tinytensor.ops import elementwise, index, linalg, nn
+from tinytensor.ops import activations, index, linalg, nn
 
 # How far rounding may move a sum of n terms of size 1: a few ulp times sqrt(n), generously.
 TOLERANCE = {"float32": 2e-4, "float64": 1e-11}
@@ -41,7 +41,7 @@ def numbers(rng, dtype, *shape):
 
 CASES = {
     "gelu": lambda rng, d, n: (
-        elementwise.gelu, [numbers(rng, d, n, 37)], {"approximate": "tanh"}
+        activations.gelu, [numbers(rng, d, n, 37)], {"approximate": "tanh"}
     ),
     "layer_norm": lambda rng, d, n: (
         nn._layer_norm, [numbers(rng, d, n, 3, 40), *numbers(rng, d, 2, 40)], {"eps": 1e-5}

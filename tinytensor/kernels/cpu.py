@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..op import Saved
-from ..ops import elementwise, index, nn
+from ..ops import activations, index, nn
 from .threads import parallel
 
 BLOCK_BYTES = 128 * 1024  # of one operand: a few of them fit into an L2 of 1 MiB
@@ -36,10 +36,10 @@ def _rows(a: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------ GELU
 
 _C = math.sqrt(2 / math.pi)
-_gelu, _gelu_rule = elementwise.gelu.op.forward, elementwise.gelu.op.rules["x"].function
+_gelu, _gelu_rule = activations.gelu.op.forward, activations.gelu.op.rules["x"].function
 
 
-@elementwise.gelu.kernel("cpu")
+@activations.gelu.kernel("cpu")
 def _(xp: Any, x: np.ndarray, *, approximate: str = "none") -> np.ndarray:
     if approximate != "tanh" or x.dtype == np.float16 or not x.flags.c_contiguous:
         return _gelu(xp, x, approximate=approximate)
@@ -66,7 +66,7 @@ def _tanh_argument(v: np.ndarray, u: np.ndarray) -> None:
     u *= v
 
 
-@elementwise.gelu.kernel("cpu", "x")
+@activations.gelu.kernel("cpu", "x")
 def _(xp: Any, g: np.ndarray, x: np.ndarray, approximate: str) -> np.ndarray:
     plain = x.flags.c_contiguous and g.flags.c_contiguous and x.dtype != np.float16
     if approximate != "tanh" or not plain:

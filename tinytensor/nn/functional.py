@@ -10,10 +10,9 @@ import functools
 from collections.abc import Callable
 
 from ..ops import activations as _activations
-from ..ops import elementwise as _elementwise
 from ..ops import nn as _nn
 from ..ops.activations import (
-    glu, hardshrink, logsigmoid, prelu, softplus, softshrink, softsign, tanhshrink,
+    gelu, glu, hardshrink, logsigmoid, prelu, softplus, softshrink, softsign, tanhshrink,
 )  # fmt: skip
 from ..ops.conv import (
     conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
@@ -22,7 +21,7 @@ from ..ops.cross_entropy import (
     binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, nll_loss,
 )  # fmt: skip
 from ..ops.dropout import alpha_dropout, dropout1d, dropout2d, dropout3d
-from ..ops.elementwise import gelu, sigmoid, tanh
+from ..ops.elementwise import sigmoid, tanh
 from ..ops.embedding_bag import embedding_bag
 from ..ops.index import embedding, one_hot
 from ..ops.inplace import assign as _assign
@@ -57,8 +56,8 @@ def _also_in_place(function: Callable) -> Callable:
     return either
 
 
-relu, relu6 = _also_in_place(_elementwise.relu), _also_in_place(_activations.relu6)
-silu, mish = _also_in_place(_elementwise.silu), _also_in_place(_activations.mish)
+relu, relu6 = _also_in_place(_activations.relu), _also_in_place(_activations.relu6)
+silu, mish = _also_in_place(_activations.silu), _also_in_place(_activations.mish)
 leaky_relu = _also_in_place(_activations.leaky_relu)
 elu, celu = _also_in_place(_activations.elu), _also_in_place(_activations.celu)
 selu, hardtanh = _also_in_place(_activations.selu), _also_in_place(_activations.hardtanh)

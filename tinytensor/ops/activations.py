@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 from ..errors import ArgumentError, ShapeError
 from ..op import op
-from .elementwise import mul, sigmoid, sub, tanh
+from .elementwise import erf, mul, sigmoid, sub, tanh
 from .shape import canonical, chunk, reshape
 
-# ------------------------------------------------------------------------------ like relu
+# ------------------------------------------------------------------------------ relu and its kin
+
+
+@op(promote="same")
+def relu(xp, x):
+    """out = max(x, 0); derivative 0 at the kink x = 0. A NaN stays a NaN"""
+    return xp.maximum(x, 0)
+
+
+relu.rule("x", lambda g, out: g * (out > 0))
 
 
 @op(promote="same")
@@ -87,6 +98,44 @@ celu.rule("x", lambda xp, g, x, alpha: _exponential_slope(xp, g, x, 1.0, alpha, 
 selu.rule("x", lambda xp, g, x: _exponential_slope(xp, g, x, _SCALE, _SCALE * _ALPHA, 1.0))
 
 # ------------------------------------------------------------------------------ smooth
+
+_C = math.sqrt(2 / math.pi)
+
+
+@op(promote="float")
+def gelu(xp, x, *, approximate="none"):
+    """out = x * Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016).
+
+    approximate='tanh': x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))), as GPT-2 uses it.
+    """
+    if approximate not in ("none", "tanh"):
+        raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    if approximate == "tanh":
+        return 0.5 * x * (1 + xp.tanh(_C * (x + 0.044715 * (x * x * x))))
+    return 0.5 * x * (1 + erf.on(xp, x * math.sqrt(0.5)))
+
+
+@gelu.rule("x")
+def _(xp, g, x, approximate):
+    if approximate == "tanh":
+        t = xp.tanh(_C * (x + 0.044715 * (x * x * x)))
+        du = _C * (1 + 3 * 0.044715 * (x * x))
+        return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * du)
+    Phi = 0.5 * (1 + erf.on(xp, x * math.sqrt(0.5)))
+    phi = math.sqrt(0.5 / math.pi) * xp.exp(-0.5 * (x * x))
+    return g * (Phi + x * phi)  # d(x Phi)/dx, since Phi' = phi
+
+
+@op(promote="float")
+def silu(xp, x):
+    """out = x * sigmoid(x)"""
+    return x * sigmoid.on(xp, x)
+
+
+@silu.rule("x")
+def _(xp, g, x):
+    s = sigmoid.on(xp, x)
+    return g * (s * (1 + x * (1 - s)))
 
 
 @op(promote="same")

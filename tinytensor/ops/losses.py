@@ -10,7 +10,8 @@ import math
 from ..autograd import Variable
 from ..errors import ArgumentError, ShapeError
 from ..op import op
-from .elementwise import add, clamp, div, eq, exp, log, mul, neg, relu, sqrt, sub, where
+from .activations import logsigmoid, relu, softplus
+from .elementwise import add, clamp, div, eq, exp, log, minimum, mul, neg, sqrt, sub, where
 from .elementwise import pow as power
 from .length import pairwise_distance
 from .reduce import mean, sum
@@ -180,8 +181,6 @@ def hinge_embedding_loss(input, target, margin=1.0, reduction="mean"):
 
 def soft_margin_loss(input, target, reduction="mean"):
     """ln(1 + e^(-target input)), target 1 or -1"""
-    from .activations import softplus
-
     check_losses("soft_margin_loss", input, target, reduction)
     loss = softplus(mul(neg(target), input), threshold=math.inf)
     return reduce_loss("soft_margin_loss", loss, reduction)
@@ -211,8 +210,6 @@ def triplet_margin_loss(
 
     swap takes |positive - negative| instead of the last, where that is smaller.
     """
-    from .elementwise import minimum
-
     check_losses("triplet_margin_loss", anchor, positive, reduction)
     if margin <= 0:
         raise ArgumentError(f"triplet_margin_loss: margin must be positive, got {margin}")
@@ -226,8 +223,6 @@ def triplet_margin_loss(
 
 def multilabel_soft_margin_loss(input, target, weight=None, reduction="mean"):
     """-(t ln sigmoid(x) + (1 - t) ln sigmoid(-x)), averaged over the classes (the last dim)"""
-    from .activations import logsigmoid
-
     check_losses("multilabel_soft_margin_loss", input, target, reduction)
     loss = neg(add(mul(target, logsigmoid(input)), mul(sub(1, target), logsigmoid(neg(input)))))
     loss = loss if weight is None else mul(loss, weight)
