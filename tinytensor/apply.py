@@ -18,6 +18,7 @@ from .messages import explain, not_a_tensor
 from .plan import Plan, Saved
 
 _SCALARS = frozenset((float, int, bool))
+_EXPLAINED = (ValueError, IndexError, TypeError, OverflowError, AttributeError)
 
 
 def apply(op: Any, args: tuple, static: dict) -> Any:
@@ -61,7 +62,7 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
         xp = np
         try:
             out = op.implementations["numpy"](np, *arrays, **static)
-        except (ValueError, IndexError, TypeError, OverflowError) as error:
+        except _EXPLAINED as error:
             raise explain(op, args, error) from (error if op.own else None)
     else:
         xp, out = _run_elsewhere(op, args, arrays, static)
@@ -172,7 +173,7 @@ def _run_elsewhere(op: Any, args: tuple, arrays: list, static: dict) -> tuple[An
                 out = run(xp, *arrays, **static)
         else:
             out = run(xp, *arrays, **static)
-    except (ValueError, IndexError, TypeError, OverflowError) as error:
+    except _EXPLAINED as error:
         raise explain(op, args, error) from (error if op.own else None)
     return xp, out
 

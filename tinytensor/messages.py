@@ -55,6 +55,8 @@ def explain(op: Any, args: tuple, error: Exception) -> Exception:
         return DimError(f"{op.name}: {what}: {error}")
     if any(not isinstance(a, (Variable, float, int, bool, type(None))) for a in args):
         return not_a_tensor(op, args)
+    if isinstance(error, AttributeError):
+        return error  # a mistake in the op
     if "broadcast" in str(error) and op.promote is not None:
         return ShapeError(f"{op.name}: {what} do not broadcast: {_clash(args)}")
     if isinstance(error, TypeError):
