@@ -7,8 +7,8 @@ from .backend import Device as device
 from .contributions import contributions
 from .creation import (
     arange, as_tensor, bernoulli, empty, empty_like, eye, from_numpy, full, full_like, linspace,
-    multinomial, normal, ones, ones_like, rand, rand_like, randint, randint_like, randn, randn_like,
-    randperm, tensor, zeros, zeros_like,
+    logspace, multinomial, normal, ones, ones_like, rand, rand_like, randint, randint_like, randn,
+    randn_like, randperm, scalar_tensor, tensor, tril_indices, triu_indices, zeros, zeros_like,
 )  # fmt: skip
 from .dtypes import (
     bool, double, float, float16, float32, float64, get_default_dtype, half, int, int8, int16,
@@ -47,8 +47,8 @@ from .ops.logical import (
 )  # fmt: skip
 from .ops.nn import log_softmax, softmax
 from .ops.order import (
-    aminmax, bincount, bucketize, count_nonzero, kthvalue, median, nanmedian, quantile,
-    searchsorted, unique,
+    aminmax, bincount, bucketize, count_nonzero, kthvalue, median, msort, nanmedian, quantile,
+    searchsorted, unique, unique_consecutive,
 )  # fmt: skip
 from .ops.pieces import (
     atleast_1d, atleast_2d, atleast_3d, column_stack, diagonal_scatter, dsplit, dstack, hsplit,
@@ -94,5 +94,7 @@ subtract, multiply, divide, true_divide = sub, mul, div, div
 greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne
 swapaxes = swapdims = transpose
 row_stack = vstack
+argwhere = nonzero
+split_with_sizes = split
 
 __version__ = "0.1.0"

@@ -172,6 +172,43 @@ def linspace(
     return _new(make, dtype, device, requires_grad)
 
 
+def logspace(
+    start: float, end: float, steps: int, base: float = 10.0, *, dtype: Any = None,
+    device: Any = None, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """base to the power of linspace(start, end, steps)."""
+    start, end, steps = (_number(v) for v in (start, end, steps))
+    if not isinstance(steps, int) or steps < 0:
+        raise ArgumentError(f"logspace: steps must be an int, not negative, got {steps!r}")
+
+    def make(xp: Any, d: Any) -> Any:
+        ends = (int(start), int(end)) if d.kind in "iu" else (start, end)
+        return (base ** xp.linspace(*ends, steps)).astype(d)
+
+    return _new(make, dtype, device, requires_grad)
+
+
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None):
+    """(2, count): rows and columns of what is on and below a diagonal of a (row, col) matrix."""
+    make = lambda xp, d: xp.stack(xp.nonzero(xp.tri(row, col, offset))).astype(d)  # noqa: E731
+    return _new(make, dtype or dtypes.int64, device, False)
+
+
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None):
+    """(2, count): rows and columns of what is on and above a diagonal of a (row, col) matrix."""
+    above = lambda xp: 1 - xp.tri(row, col, offset - 1)  # noqa: E731
+    make = lambda xp, d: xp.stack(xp.nonzero(above(xp))).astype(d)  # noqa: E731
+    return _new(make, dtype or dtypes.int64, device, False)
+
+
+def scalar_tensor(
+    s: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """The number s as a 0-d tensor, of the default float dtype."""
+    dtype = dtypes.get_default_dtype() if dtype is None else dtype
+    return full((), s, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
 def eye(
     n: int, m: int | None = None, *, dtype: Any = None, device: Any = None,
     requires_grad: bool = False,

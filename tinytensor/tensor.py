@@ -56,6 +56,21 @@ def _operator(function: Any, swapped: bool = False) -> Any:
     return method
 
 
+def _new(name: str) -> Any:
+    """`t.new_zeros(...)`: the creation function, by default of t's dtype and on t's device."""
+
+    def method(self: Tensor, *args: Any, **options: Any) -> Tensor:
+        from . import creation
+
+        for key, value in (("dtype", self.dtype), ("device", self.device)):
+            if options.get(key) is None:
+                options[key] = value
+        return getattr(creation, name)(*args, **options)
+
+    method.__name__, method.__doc__ = f"new_{name}", f"{name}, by default of this dtype and device"
+    return method
+
+
 def _in_place(*functions: Any) -> list:
     """`add_` of `add` and so on, in the order given."""
     return [inplace.in_place(f, f.__name__ + "_") for f in functions]
@@ -123,6 +138,10 @@ class Tensor(Variable):
     @property
     def is_leaf(self) -> bool:
         return self.grad_fn is None
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.device.type == "cpu"
 
     @property
     def is_cuda(self) -> bool:
@@ -297,6 +316,15 @@ class Tensor(Variable):
     def float(self) -> Tensor:
         return self.to(dtype=dtypes.float32)
 
+    def short(self) -> Tensor:
+        return self.to(dtype=dtypes.int16)
+
+    def byte(self) -> Tensor:
+        return self.to(dtype=dtypes.uint8)
+
+    def char(self) -> Tensor:
+        return self.to(dtype=dtypes.int8)
+
     def double(self) -> Tensor:
         return self.to(dtype=dtypes.float64)
 
@@ -421,7 +449,8 @@ class Tensor(Variable):
     cumsum_, cumprod_ = _in_place(reduce.cumsum, scan.cumprod)
     median, nanmedian, kthvalue = order.median, order.nanmedian, order.kthvalue
     quantile, unique, bincount = order.quantile, order.unique, order.bincount
-    count_nonzero, aminmax = order.count_nonzero, order.aminmax
+    count_nonzero, aminmax, msort = order.count_nonzero, order.aminmax, order.msort
+    unique_consecutive = order.unique_consecutive
     nansum, nanmean, diff, cov, corrcoef = st.nansum, st.nanmean, st.diff, st.cov, st.corrcoef
 
     reshape, view, flatten, unflatten = sh.reshape, sh.view, sh.flatten, sh.unflatten
@@ -440,7 +469,30 @@ class Tensor(Variable):
     diagonal_scatter = pieces.diagonal_scatter
     diag, diag_embed, diagflat = diagonals.diag, diagonals.diag_embed, diagonals.diagflat
     kron, trace = diagonals.kron, diagonals.trace
+    split_with_sizes, sum_to_size = sh.split, arr.sum_to_size
+    squeeze_ = inplace.rearranged(sh.squeeze, "squeeze_")
+    unsqueeze_ = inplace.rearranged(sh.unsqueeze, "unsqueeze_")
+    transpose_ = swapaxes_ = swapdims_ = inplace.rearranged(sh.transpose, "transpose_")
+    t_ = inplace.rearranged(sh.t, "t_")
     tril_, triu_ = _in_place(sh.tril, sh.triu)
+
+    new_zeros, new_ones, new_empty = _new("zeros"), _new("ones"), _new("empty")
+    new_full, new_tensor = _new("full"), _new("tensor")
+
+    def bernoulli(self, *, generator: Any = None) -> Tensor:
+        from .creation import bernoulli
+
+        return bernoulli(self, generator=generator)
+
+    def multinomial(
+        self, num_samples: Any, replacement: Any = False, *, generator: Any = None
+    ) -> Tensor:
+        from .creation import multinomial
+
+        return multinomial(self, num_samples, replacement, generator=generator)
+
+    def argwhere(self) -> Tensor:
+        return index.nonzero(self)
 
     def expand_as(self, other: Tensor) -> Tensor:
         return sh.expand(self, other.shape)

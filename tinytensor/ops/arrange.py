@@ -10,6 +10,7 @@ from ..errors import DimError, DtypeError, ShapeError
 from ..op import op
 from . import shape as sh
 from .index import _getitem
+from .reduce import sum
 from .shape import canonical, expand, reshape, sizes, stack, transpose
 
 # ------------------------------------------------------------------------------ repeating
@@ -148,6 +149,17 @@ def unfold(x, dimension, size, step=1):
 def broadcast_to(x, shape):
     """The view of x expanded to shape"""
     return expand(x, tuple(shape))
+
+
+def sum_to_size(x, *size):
+    """The transpose of expand: x summed over the dims in which size is 1 or missing"""
+    shape, size = tuple(x.array.shape), sizes(size)
+    lead = len(shape) - len(size)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(size, shape[lead:])):
+        raise ShapeError(f"sum_to_size: x {shape} does not come from expanding {size}")
+    ones = [lead + d for d, n in enumerate(size) if n == 1 != shape[lead + d]]
+    dims = [*range(lead), *ones]
+    return reshape(sum(x, dims) if dims else x, size)
 
 
 def broadcast_shapes(*shapes):

@@ -250,3 +250,19 @@ def zero_(x):
     return fill_(x, 0)
 
 
+def rearranged(function, name):
+    """`squeeze_` of `squeeze`: x becomes its own view; the memory stays as it is."""
+
+    def method(x, *args):
+        if mode.enabled and x.requires_grad and x._node is None:
+            raise InPlaceError(
+                f"{name}: x is a leaf that requires grad: use {function.__name__} without _, or "
+                "write inside `with tt.no_grad():`"
+            )
+        view = function(x, *args)
+        x.array, x._node, x.requires_grad = view.array, view._node, view.requires_grad
+        return x
+
+    method.__name__ = name
+    method.__doc__ = f"In place: x = {function.__name__}(x, ...). Returns x."
+    return method

@@ -135,6 +135,11 @@ def quantile(x, q, dim=None, keepdim=False, *, interpolation="linear"):
     return out
 
 
+def msort(x):
+    """x sorted along dim 0"""
+    return sort(x, 0).values if x.array.ndim else x.clone()
+
+
 # ------------------------------------------------------------------------------ distinct values
 
 
@@ -157,6 +162,24 @@ def unique(x, sorted=True, return_inverse=False, return_counts=False, dim=None):
         result.append(wrap(inverse.reshape(inverse_shape).astype(np.int64)))
     if return_counts:
         result.append(wrap(counts.astype(np.int64)))
+    return result[0] if len(result) == 1 else tuple(result)
+
+
+def unique_consecutive(x, return_inverse=False, return_counts=False, dim=None):
+    """x without what equals its predecessor; on request where each x went, and how often"""
+    xp = backend.namespace_of(x.array)
+    d = 0 if dim is None else canonical(dim, x.array.ndim)
+    rows = xp.moveaxis(x.array.reshape(-1) if dim is None else x.array, d, 0)
+    flat = rows.reshape(rows.shape[0], math.prod(rows.shape[1:]))
+    new = xp.ones(rows.shape[0], bool)
+    new[1:] = (flat[1:] != flat[:-1]).any(axis=1)
+    shape = x.array.shape if dim is None else rows.shape[:1]
+    result = [wrap(xp.moveaxis(rows[new], 0, d))]
+    if return_inverse:
+        result.append(wrap((xp.cumsum(new) - 1).reshape(shape).astype(np.int64)))
+    if return_counts:
+        edges = xp.concatenate([xp.nonzero(new)[0], xp.asarray([rows.shape[0]])])
+        result.append(wrap(xp.diff(edges).astype(np.int64)))
     return result[0] if len(result) == 1 else tuple(result)
 
 
