@@ -17,7 +17,7 @@ from gpt.tokenizers import CharTokenizer
 
 
 def tensor(array: np.ndarray) -> Namespace:
-    return Namespace(numpy=lambda: array)
+    return Namespace(numpy=lambda force=False: array)
 
 
 WEIGHTS = {"wte.weight": np.arange(12, dtype=np.float32).reshape(4, 3).T, "ln_f.bias": np.ones(3)}
