@@ -49,6 +49,13 @@ class GPTConfig(Group):
     tie_weights: bool = option(
         True, "read tokens and write logits with one matrix (GPT-2), or with two (the course)"
     )
+    init_std: float = option(
+        0.02, "spread of the first weights; narrow models learn faster from 0.06", above=0.0
+    )
+    position_init: str = option(
+        "normal", "positions start as noise (GPT-2), or as waves that tell distances at once",
+        choices=("normal", "sinusoidal"),
+    )
 
     def rules(self, ok: Callable[..., bool]) -> Iterator[tuple[str, str]]:
         if ok("n_head", "n_embd") and self.n_embd % self.n_head:

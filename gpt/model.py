@@ -82,6 +82,13 @@ class Block(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
 
+def sinusoids(T: int, C: int) -> tt.Tensor:
+    """(T, C): sine and cosine of t / 10000^(c/C) in turn (Vaswani et al. 2017, section 3.5)."""
+    rate = (tt.arange(0, C, 2) * (-math.log(1e4) / C)).exp()  # (C/2,), rounded up
+    angle = tt.arange(T).unsqueeze(1) * rate  # (T, C/2)
+    return tt.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :C]
+
+
 class GPT(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -97,18 +104,22 @@ class GPT(nn.Module):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """GPT-2's: N(0, 0.02), and 0.02 / sqrt(2 n_layer) into the residual stream.
+        """GPT-2's: N(0, s), s = init_std, and s / sqrt(2 n_layer) into the residual stream.
 
-        With an untied head the first loss is ln V + n_embd * 0.02^2 / 2 on average: ln_f makes
-        the n_embd squares of its output add up to n_embd, so a logit is N(0, n_embd * 0.02^2).
+        With an untied head the first loss is ln V + n_embd * s^2 / 2 on average: ln_f makes the
+        n_embd squares of its output add up to n_embd, so a logit is N(0, n_embd * s^2).
         """
+        std = self.config.init_std
         for name, p in self.named_parameters():
             if name.endswith("c_proj.weight"):
-                nn.init.normal_(p, std=0.02 / math.sqrt(2 * self.config.n_layer))
+                nn.init.normal_(p, std=std / math.sqrt(2 * self.config.n_layer))
             elif p.ndim == 2:
-                nn.init.normal_(p, std=0.02)
+                nn.init.normal_(p, std=std)
             elif name.endswith("bias"):
                 nn.init.zeros_(p)
+        if self.config.position_init == "sinusoidal":
+            with tt.no_grad():
+                self.wpe.weight.copy_(std * sinusoids(*self.wpe.weight.shape))
 
     def forward(
         self, idx: tt.Tensor, targets: tt.Tensor | None = None
