@@ -15,6 +15,7 @@ from ..ops import linalg, nn
 from .threads import get_num_threads, one_blas_thread, parallel
 
 SMALL = 4_000_000  # multiply-adds: below, handing out parts costs more than it saves
+TINY = 200_000  # below, OpenBLAS itself stays on one thread
 
 
 def _cut(n: int, work: int) -> list[slice]:
@@ -27,6 +28,8 @@ def _cut(n: int, work: int) -> list[slice]:
 def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """a (M, K) @ b (K, N), plus bias (N,)."""
     M, N, work = len(a), b.shape[1], a.size * b.shape[1]
+    if work < TINY:
+        return a @ b if bias is None else a @ b + bias
     out = np.empty((M, N), np.result_type(a, b))
     wide = N > 4 * M and bias is None  # cut the longer side: parts stay large
     parts = _cut(N if wide else M, work)

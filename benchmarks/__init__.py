@@ -1,0 +1,1 @@
+"""How fast things are. Every claim is a ratio, measured side by side in one run."""
