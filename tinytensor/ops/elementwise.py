@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .. import backend, special
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, DivisionError, ShapeError
 from ..op import op
 
 # ------------------------------------------------------------------------------ arithmetic
@@ -53,9 +55,17 @@ _div.rule("x", lambda g, y: g / y)
 _div.rule("y", lambda g, out, y: -g * out / y)  # d(x/y)/dy = -(x/y)/y
 
 
+def divides(name, x, y):
+    """Integers cannot be divided by 0. (On the GPU to look would mean to wait: there it is 0.)"""
+    whole = (x if hasattr(x, "dtype") else np.asarray(y)).dtype.kind in "biu"
+    if whole and isinstance(y, (int, np.ndarray)) and not np.all(y):
+        raise DivisionError(f"{name}: integers by zero: mask y, or cast to floats")
+
+
 @op(promote="same")
 def _div_rounded(xp, x, y, *, rounding_mode):
     """out = x / y rounded down ('floor') or towards 0 ('trunc'); a step function"""
+    divides("div", x, y)
     if rounding_mode == "floor":
         return x // y
     out = x // y

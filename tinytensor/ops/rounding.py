@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..autograd import Variable
-from ..errors import DivisionError, DtypeError
+from ..errors import DtypeError
 from ..op import op
-from .elementwise import _div_rounded, div
+from .elementwise import _div_rounded, div, divides
 
 # ------------------------------------------------------------------------------ to whole numbers
 
@@ -68,17 +68,10 @@ fix = trunc
 # ------------------------------------------------------------------------------ division
 
 
-def _defined(name, x, y):
-    """Integers have no remainder by 0. (On the GPU to look would mean to wait: there it is 0.)"""
-    if isinstance(y, (int, np.ndarray)) and not np.all(y):
-        if (x if hasattr(x, "dtype") else np.asarray(y)).dtype.kind in "biu":
-            raise DivisionError(f"{name}: integers by zero: mask y, or cast to floats")
-
-
 @op(promote="same")
 def remainder(xp, x, y):
     """out = x - floor(x / y) * y, of y's sign; derivatives 1 and -floor(x / y)"""
-    _defined("remainder", x, y)
+    divides("remainder", x, y)
     return xp.remainder(x, y)
 
 
@@ -89,7 +82,7 @@ remainder.rule("y", lambda xp, g, x, y: -g * _div_rounded.on(xp, x, y, rounding_
 @op(promote="same")
 def fmod(xp, x, y):
     """out = x - trunc(x / y) * y, of x's sign; derivatives 1 and -trunc(x / y)"""
-    _defined("fmod", x, y)
+    divides("fmod", x, y)
     return xp.fmod(x, y)
 
 
