@@ -178,8 +178,8 @@ def _(rng):
 
 @samples_of("roll")
 def _(rng):
-    yield call(spread(2, 3), shifts=[1], dims=[1])
-    yield call(spread(2, 3), shifts=[1, -2], dims=[0, 1])
+    yield call(spread(2, 3), shifts=(1,), dims=(1,))
+    yield call(spread(2, 3), shifts=(1, -2), dims=(0, 1))
 
 
 @samples_of("pad")

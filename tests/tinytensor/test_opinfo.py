@@ -9,7 +9,7 @@ over `reference_inputs` (extremal values, other layouts, mixed dtypes), in integ
 the class of the exception over `error_inputs`.
 """
 
-import itertools
+import os
 import random
 import warnings
 
@@ -77,6 +77,7 @@ UNSUPPORTED = {
         "renormalising rows during a look-up, sparse gradients: not offered",
     ),
     "add": (lambda a, k: unsigned(*a) and k.get("alpha", 1) < 0, "a negative factor is an error"),
+    "rsub": (lambda a, k: unsigned(*a) and k.get("alpha", 1) < 0, "a negative factor is an error"),
     "sub": (lambda a, k: unsigned(*a) and k.get("alpha", 1) < 0, "a negative factor is an error"),
     "kthvalue": (
         lambda a, k: not a[0].is_floating_point(),
@@ -85,8 +86,8 @@ UNSUPPORTED = {
     "sum_to_size": (lambda a, k: not a[0].dim(), "of a 0-d integer PyTorch makes an int64"),
     "nn.functional.batch_norm": (lambda a, k: a[0].dim() < 2, "an input without channels"),
     "nn.functional.interpolate": (
-        lambda a, k: unsigned(*a) and k["mode"] in ("bilinear", "bicubic"),
-        "PyTorch rounds fixed-point numbers: 1 apart, see test_image_ops.py",
+        lambda a, k: k.get("antialias") or (unsigned(*a) and k["mode"] in ("bilinear", "bicubic")),
+        "antialias is not offered; bytes are 1 apart at most, see test_image_ops.py",
     ),
     "nn.functional.rms_norm": (
         lambda a, k: a[0].dtype is torch.float16,
@@ -101,13 +102,28 @@ RANDOM = {
     "nn.functional.alpha_dropout",
 }  # fmt: skip
 
+# these run over all samples; the others over an even choice of SOME, or all of them with
+# OPINFO=all in the environment (minutes)
+OF_A_GPT = set(
+    """abs add amax amin arange argmax argmin cat chunk clamp clone cos cross_entropy
+    cumsum diagonal div dropout embedding eq erf exp expand flatten flip full gather ge gelu gt
+    layer_norm le linear linspace log log_softmax logsumexp lt masked_fill matmul max maximum
+    mean min minimum movedim mse_loss mul multinomial ne neg nll_loss one_hot ones permute pow
+    relu reshape rms_norm rsqrt scaled_dot_product_attention sigmoid sign silu sin softmax sort
+    split sqrt squeeze stack std sub sum tanh topk transpose tril triu unbind unsqueeze var
+    view where __getitem__ zeros""".split()
+)
+SOME = 24
+
 # among equal elements PyTorch's order is any; indices are compared by the values they point to
-ANY_ORDER = {"sort", "argsort", "topk"}
+ANY_ORDER = {"sort": 0, "argsort": 0, "topk": 1, "kthvalue": 1}  # and where dim is in the args
 
 # (entry, dtype) -> rtol and atol, where the usual ones ask for more digits than there are
 LOOSER = {
     ("nn.functional.scaled_dot_product_attention", "float32"): (1e-4, 1e-4),  # scores of hundreds
     ("nn.functional.scaled_dot_product_attention", "float16"): (0.1, 0.1),
+    ("nn.functional.hardsigmoid", "float64"): (1e-7, 1e-8),  # PyTorch's 1/6 is in float32
+    ("cov", "float32"): (1e-3, 1e-4),  # of two observations: differences of nearly equal numbers
     ("logcumsumexp", "float32"): (1e-2, 1e-3),  # of numbers to 10000, PyTorch's as well
     ("nn.functional.conv_transpose3d", "float32"): (1e-4, 1e-4),  # sums of 108 terms to 80
 }
@@ -197,6 +213,9 @@ def assert_close(mine, theirs, what, name=None):
     assert a.shape == b.shape, f"{what}: shape {a.shape}, PyTorch {b.shape}"
     assert a.dtype == b.dtype, f"{what}: dtype {a.dtype}, PyTorch {b.dtype}"
     rtol, atol = LOOSER.get((name, b.dtype.name)) or TOLERANCE.get(b.dtype.name, (0, 0))
+    finite = b[np.isfinite(b)] if rtol else b[:0]
+    if finite.size:  # what cancels to near 0 is as wrong as its largest term
+        atol = max(atol, atol * float(np.abs(finite).max()))
     np.testing.assert_allclose(a, b, rtol, atol, equal_nan=True, err_msg=what)
 
 
@@ -204,14 +223,23 @@ def assert_same_choice(x, index, theirs, dim, what):
     """Both indices pick the same values of x along dim."""
     x, index, theirs = to_numpy(x), to_numpy(index), to_numpy(theirs)
     assert index.shape == theirs.shape and index.dtype == theirs.dtype, what
+    if x.ndim > index.ndim:
+        index, theirs = np.expand_dims(index, dim), np.expand_dims(theirs, dim)
     if x.ndim:
         pick = [np.take_along_axis(x, i, dim) for i in (index, theirs)]
         np.testing.assert_array_equal(*pick, err_msg=what)
 
 
-def samples(info, dtype, requires_grad, kind="sample_inputs", limit=None):
-    made = getattr(info, kind)("cpu", dtype, requires_grad=requires_grad)
-    return list(itertools.islice(made, limit))
+def name_of(info):
+    return info.name.removeprefix("nn.functional.")
+
+
+def samples(info, dtype, requires_grad, kind, limit):
+    """All samples, or `limit` of them, evenly chosen."""
+    made = list(getattr(info, kind)("cpu", dtype, requires_grad=requires_grad))
+    if limit is None or len(made) <= limit or os.environ.get("OPINFO") == "all":
+        return made
+    return [made[i * len(made) // limit] for i in range(limit)]
 
 
 def compare(info, sample, gradients):
@@ -238,7 +266,7 @@ def compare(info, sample, gradients):
         if by_chance:
             assert tuple(a.shape) == tuple(b.shape) and a.dtype == DTYPES[b.dtype], what
         elif name in ANY_ORDER and b.dtype is torch.int64 and i == len(expected) - 1:
-            k = 1 if name == "topk" else 0
+            k = ANY_ORDER[name]
             dim = kwargs.get("dim", args[1 + k] if len(args) > 1 + k else -1)
             assert_same_choice(my_args[0], a, b, dim, what)
         else:
@@ -283,6 +311,8 @@ def over(*dtypes):
 
 def run(info, dtype, gradients, kind, limit):
     set_rng_seed()
+    if name_of(info) in OF_A_GPT and limit == SOME:
+        limit = None
     made = samples(info, dtype, gradients, kind, limit)
     compared = [compare(info, sample, gradients) for sample in made]
     if made and not any(compared):
@@ -291,18 +321,18 @@ def run(info, dtype, gradients, kind, limit):
 
 @over("float64", "float32")
 def test_value_and_gradient(info, dtype):
-    run(info, dtype, info.supports_autograd, "sample_inputs", None)
+    run(info, dtype, info.supports_autograd, "sample_inputs", SOME)
 
 
 @over("int64", "uint8", "bool", "float16")
 def test_value_in_other_dtypes(info, dtype):
-    run(info, dtype, False, "sample_inputs", 12)
+    run(info, dtype, False, "sample_inputs", SOME // 4)
 
 
 @over("float32")
 def test_value_of_reference_inputs(info, dtype):
     """Extremal values, other layouts, broadcasting, mixed dtypes."""
-    run(info, dtype, False, "reference_inputs", 60)
+    run(info, dtype, False, "reference_inputs", SOME)
 
 
 WITH_ERRORS = [info for info in ENTRIES if info.error_inputs_func]
@@ -331,12 +361,5 @@ def test_class_of_errors(info):
 
 def test_the_database_covers_the_ops_of_a_gpt():
     """What must not silently drop out of the comparison above."""
-    tested = {info.name.removeprefix("nn.functional.") for info in ENTRIES}
-    wanted = """abs add amax amin arange argmax argmin cat chunk clamp clone cos cross_entropy
-        cumsum diagonal div dropout embedding eq erf exp expand flatten flip full gather ge gelu gt
-        layer_norm le linear linspace log log_softmax logsumexp lt masked_fill matmul max maximum
-        mean min minimum movedim mse_loss mul multinomial ne neg nll_loss one_hot ones permute pow
-        relu reshape rms_norm rsqrt scaled_dot_product_attention sigmoid sign silu sin softmax sort
-        split sqrt squeeze stack std sub sum tanh topk transpose tril triu unbind unsqueeze var
-        view where __getitem__ zeros""".split()
-    assert not set(wanted) - tested
+    tested = {name_of(info) for info in ENTRIES}
+    assert not OF_A_GPT - tested

@@ -69,22 +69,24 @@ def _roll(xp, x, *, shifts, dims):
     return xp.roll(x, shifts, dims)
 
 
-_roll.rule("x", lambda xp, g, shifts, dims: _roll.on(xp, g, shifts=[-s for s in shifts], dims=dims))
+@_roll.rule("x")
+def _(xp, g, shifts, dims):
+    return _roll.on(xp, g, shifts=tuple(-s for s in shifts), dims=dims)
 
 
 def roll(x, shifts, dims=None):
     """out[(i + shift) mod n] = x[i] along each of dims; without dims, of the flat x"""
-    shifts = [shifts] if isinstance(shifts, int) else list(shifts)
+    shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     if dims is None or dims == ():
         if len(shifts) != 1:
             raise ShapeError(f"roll: {len(shifts)} shifts need as many dims")
-        return reshape(_roll(reshape(x, -1), shifts, [0]), tuple(x.array.shape))
-    dims = [dims] if isinstance(dims, int) else list(dims)
+        return reshape(_roll(reshape(x, -1), shifts, (0,)), tuple(x.array.shape))
+    dims = (dims,) if isinstance(dims, int) else tuple(dims)
     if len(dims) != len(shifts):
         raise ShapeError(f"roll: {len(shifts)} shifts for {len(dims)} dims: one for each")
     if x.array.ndim == 0:
         raise DimError("roll: a 0-d tensor has no dims to roll along")
-    return _roll(x, shifts, [canonical(d, x.array.ndim) for d in dims])
+    return _roll(x, shifts, tuple(canonical(d, x.array.ndim) for d in dims))
 
 
 def fliplr(x):
