@@ -124,6 +124,7 @@ LOOSER = {
     ("nn.functional.scaled_dot_product_attention", "float16"): (0.1, 0.1),
     ("nn.functional.hardsigmoid", "float64"): (1e-7, 1e-8),  # PyTorch's 1/6 is in float32
     ("cov", "float32"): (1e-3, 1e-4),  # of two observations: differences of nearly equal numbers
+    ("nn.functional.interpolate", "float32"): (1e-3, 1e-3),  # PyTorch has places in float32
     ("logcumsumexp", "float32"): (1e-2, 1e-3),  # of numbers to 10000, PyTorch's as well
     ("nn.functional.conv_transpose3d", "float32"): (1e-4, 1e-4),  # sums of 108 terms to 80
 }
@@ -213,7 +214,7 @@ def assert_close(mine, theirs, what, name=None):
     assert a.shape == b.shape, f"{what}: shape {a.shape}, PyTorch {b.shape}"
     assert a.dtype == b.dtype, f"{what}: dtype {a.dtype}, PyTorch {b.dtype}"
     rtol, atol = LOOSER.get((name, b.dtype.name)) or TOLERANCE.get(b.dtype.name, (0, 0))
-    finite = b[np.isfinite(b)] if rtol else b[:0]
+    finite = b[np.isfinite(b)] if rtol else np.zeros(0)
     if finite.size:  # what cancels to near 0 is as wrong as its largest term
         atol = max(atol, atol * float(np.abs(finite).max()))
     np.testing.assert_allclose(a, b, rtol, atol, equal_nan=True, err_msg=what)
