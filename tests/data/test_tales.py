@@ -190,31 +190,32 @@ def test_check_accepts_what_was_generated_wherever_it_stops(seed, data):
 
 
 GOOD = (
-    "Mia was a wise girl. One cold day she ran to the park with Tom. She had six figs. "
-    "She gave two to Tom. Now Mia had four figs and Tom had two. What a wise girl!"
+    "Mia was a wise girl. One cold day she met Dan at the park. "
+    "Mia had six figs and gave two to Dan. Now Mia had four figs and Dan had two. "
+    "What a wise girl!"
 )
 
 
 @pytest.mark.parametrize(
     "right, wrong, n_good, sentence, wanted",
     [
-        ("she ran", "he ran", 1, "One cold day he ran to the park with Tom.", "she "),
-        ("six figs", "six zebras", 2, "She had six zebras.", ""),
-        ("four figs", "five figs", 4, "Now Mia had five figs and Tom had two.", "four figs"),
-        ("four figs", "four nuts", 4, "Now Mia had four nuts and Tom had two.", "four figs"),
-        ("Tom had two", "Ben had two", 4, "Now Mia had four figs and Ben had two.", "Tom had two"),
-        ("wise girl!", "kind girl!", 5, "What a kind girl!", "What a wise girl!"),
-        ("girl!", "girl! The end.", 6, "The end.", ""),
-        (" What a wise girl!", "", 5, "", ""),
+        ("she met", "he met", 1, "One cold day he met Dan at the park.", "she "),
+        ("six figs", "six zebras", 2, "Mia had six zebras and gave two to Dan.", ""),
+        ("four figs", "five figs", 3, "Now Mia had five figs and Dan had two.", "four figs"),
+        ("four figs", "four nuts", 3, "Now Mia had four nuts and Dan had two.", "four figs"),
+        ("Dan had two", "Ben had two", 3, "Now Mia had four figs and Ben had two.", "Dan had two"),
+        ("wise girl!", "kind girl!", 4, "What a kind girl!", "What a wise girl!"),
+        ("girl!", "girl! The end.", 5, "The end.", ""),
+        (" What a wise girl!", "", 4, "", ""),
     ],
 )
 def test_check_finds_the_planted_error(right, wrong, n_good, sentence, wanted):
-    assert str(tales.check(GOOD + tales.END)).startswith("6 of 6 (100.0%) sentences and 1 of 1")
+    assert str(tales.check(GOOD + tales.END)).startswith("5 of 5 (100.0%) sentences and 1 of 1")
     assert GOOD.count(right) == 1
     text = tales.END.join([GOOD, GOOD.replace(right, wrong), GOOD, ""])
     report = tales.check(text)
     assert (report.n_stories, report.n_good_stories) == (3, 2)
-    assert report.n_good_sentences == 12 + n_good
+    assert report.n_good_sentences == 10 + n_good
     (bad,) = report.bad
     assert (bad.number, bad.sentence) == (2, sentence)
     assert wanted in bad.wanted
@@ -223,11 +224,11 @@ def test_check_finds_the_planted_error(right, wrong, n_good, sentence, wanted):
 
 def test_check_of_an_unfinished_story():
     """Its whole sentences are judged; it is not counted as a story, good or bad."""
-    report = tales.check(GOOD[:60])
-    assert (report.n_stories, report.n_sentences, report.n_good_sentences) == (0, 1, 1)
+    report = tales.check(GOOD[:70])
+    assert (report.n_stories, report.n_sentences, report.n_good_sentences) == (0, 2, 2)
     assert math.isnan(report.story_share) and report.unfinished and not report.bad
     assert "unfinished" in str(report)
-    report = tales.check(GOOD.replace("she ran", "he ran"))
+    report = tales.check(GOOD.replace("she met", "he met"))
     assert report.n_stories == 0 and report.sentence_share < 0.5 and len(report.bad) == 1
 
 
@@ -247,7 +248,7 @@ def test_check_of_something_else():
 def test_reader_says_how_far_it_came():
     reader = Reader("Mia was a wise gorl.")
     assert reader.at == 0
-    assert read(story, reader.text)[1:] == (len("Mia was a wise g"), "girl. ")
+    assert read(story, reader.text)[1:] == (len("Mia was a wise g"), "girl. One ")
 
 
 # --- words and commands ---
