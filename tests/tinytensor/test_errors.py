@@ -11,7 +11,13 @@ from test_registry import OPS, run, tensors
 import tinytensor as tt
 from tinytensor.autograd import Variable
 from tinytensor.errors import (
-    ArgumentError, DimError, DtypeError, GraphError, RangeError, ShapeError, TinyTensorError,
+    ArgumentError,
+    DimError,
+    DtypeError,
+    GraphError,
+    RangeError,
+    ShapeError,
+    TinyTensorError,
 )  # fmt: skip
 
 F = tt.nn.functional
@@ -121,7 +127,7 @@ def complaint(name, args, static):
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_no_numpy_errors_for_bad_arguments(name):
-    """Strings, lists, wrong ranks and lengths for each tensor argument: our errors, naming the op."""
+    """Strings, lists, wrong ranks and lengths for each tensor argument: our errors, with its name."""
     for call in samples(name)[:3]:
         args = tensors(name, call, grad=False)
         for i, a in enumerate(args):
