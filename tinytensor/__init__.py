@@ -1,5 +1,7 @@
 """tinytensor: tensors that remember how they were made. PyTorch's names; NumPy and CuPy below."""
 
+import warnings as _warnings
+
 from . import autograd, backend, errors, func, kernels, linalg, namespace, nn, optim
 from .anomaly import detect_anomaly
 from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
@@ -98,3 +100,6 @@ argwhere = nonzero
 split_with_sizes = split
 
 __version__ = "0.1.0"
+
+# 1/0 is inf and log(-1) is NaN without a word, as in PyTorch; tt.detect_anomaly() finds them
+_warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"tinytensor\.")
