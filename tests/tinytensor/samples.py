@@ -61,7 +61,8 @@ def samples(name: str) -> list[Call]:
     op = tt.REGISTRY[name]
     if name in SAMPLES:
         return list(SAMPLES[name](rng))
-    if op.promote is not None and not any(d is inspect.Parameter.empty for d in op.defaults.values()):
+    required = inspect.Parameter.empty
+    if op.promote is not None and all(d is not required for d in op.defaults.values()):
         return list(elementwise(len(op.params))(rng))
     return []
 

@@ -3,6 +3,9 @@
 (The classes over PyTorch's own error inputs are compared in test_opinfo.)
 """
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from samples import samples
@@ -110,6 +113,14 @@ def test_message(act, kind, message):
     assert "\n" not in str(e.value)
 
 
+def test_division_by_zero_is_silent_like_pytorchs(repo):
+    """In a process of its own, since pytest keeps warnings in its own way."""
+    program = "import tinytensor as tt; print((tt.zeros(1) / 0).item(), tt.log(tt.zeros(1)).item())"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=repo)
+    assert done.stdout == "nan -inf\n" and not done.stderr
+
+
 # ops that users call by themselves; the others stand behind a function that checks
 PUBLIC = [n for n in OPS if getattr(getattr(tt, n, None), "op", None) is tt.REGISTRY[n]]
 
@@ -127,7 +138,7 @@ def complaint(name, args, static):
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_no_numpy_errors_for_bad_arguments(name):
-    """Strings, lists, wrong ranks and lengths for each tensor argument: our errors, with its name."""
+    """Strings, lists, wrong ranks and lengths for each tensor argument give our errors."""
     for call in samples(name)[:3]:
         args = tensors(name, call, grad=False)
         for i, a in enumerate(args):
