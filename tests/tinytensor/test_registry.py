@@ -173,11 +173,11 @@ def test_gradgradcheck(name):
 
 
 def chosen(calls, few=3):
-    """The largest few samples, and one more for each new set of keyword arguments."""
+    """The largest few samples, and one more for each new set of options and numbers of dims."""
     calls = sorted(calls, key=lambda c: -sum(np.size(a) for a in c.args if a is not None))
     seen = set()
     for i, c in enumerate(calls):
-        options = frozenset((k, str(v)) for k, v in c.static.items())
+        options = frozenset((k, str(v)) for k, v in c.static.items()), tuple(map(np.ndim, c.args))
         if i < few or options not in seen:
             yield c
         seen.add(options)

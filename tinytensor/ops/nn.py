@@ -118,14 +118,14 @@ def _layer_norm(xp, x, weight=None, bias=None, *, eps=1e-5):
 @_layer_norm.rule("x", "weight", "bias")
 def _(xp, g, x, weight, mean, inv_std):
     x_hat = (x - mean) * inv_std
-    rows = tuple(range(g.ndim - 1))
     g_hat = g if weight is None else g * weight
     dx = inv_std * (
         g_hat
         - g_hat.mean(axis=-1, keepdims=True)
         - x_hat * (g_hat * x_hat).mean(axis=-1, keepdims=True)
     )
-    return dx, (g * x_hat).sum(axis=rows), g.sum(axis=rows)
+    size = g.shape[-1:]
+    return dx, unbroadcast(g * x_hat, size), unbroadcast(g, size)
 
 
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
@@ -153,7 +153,7 @@ def _(xp, g, x, weight, inv_rms):
     x_hat = x * inv_rms
     g_hat = g if weight is None else g * weight
     dx = inv_rms * (g_hat - x_hat * (g_hat * x_hat).mean(axis=-1, keepdims=True))
-    return dx, (g * x_hat).sum(axis=tuple(range(g.ndim - 1)))
+    return dx, unbroadcast(g * x_hat, g.shape[-1:])
 
 
 def rms_norm(input, normalized_shape, weight=None, eps=None):
