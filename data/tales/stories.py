@@ -2,8 +2,10 @@
 
 This is the only grammar there is; `teller` says what it is used for. A new plot is its words, a
 function of (teller, hero, friend), and its name in PLOTS. Two rules keep the entropy exact: every
-choice shows in the text, and a picked word never changes how many choices follow it. So no word in
-a list begins another one, and names differ in their first letter.
+choice shows in the text (no word in a list begins another of it), and a picked word never changes
+how many choices follow. Two more let a small GPT get near the floor in minutes: a story fits in 256
+characters with few exceptions, and names differ in their first letter, with which nothing but a
+name begins: a capital K is Kim, and what has to be learned is *when* it is her turn.
 """
 
 from data.tales.teller import Teller

@@ -1,6 +1,7 @@
 """The tales' claims: one derivation each, exact probabilities and floor, a fair checker."""
 
 import math
+import re
 import sys
 from collections import Counter
 from itertools import islice
@@ -106,6 +107,14 @@ def test_the_reader_needs_the_whole_grammar():
     for i in range(len(words)):
         assert not tales.parse(" ".join([*words[:i], "zebra", *words[i + 1 :]]))
         assert not tales.parse(" ".join(words[:i])) and not tales.parse(" ".join(words[i + 1 :]))
+
+
+def test_a_capital_that_begins_a_name_begins_nothing_else():
+    names = {child.name for child in CHILDREN}
+    text = tales.generate(100_000, seed=4).text
+    capitals = set(re.findall(r"[A-Z][a-z]*", text))
+    assert names < capitals and len({name[0] for name in names}) == len(names)
+    assert not {name[0] for name in names} & {word[0] for word in capitals - names}
 
 
 @pytest.mark.parametrize("n", [0, -1])
