@@ -23,23 +23,23 @@ PLACES = "beach farm hill lake park wood".split()
 def story(t: Teller) -> None:
     """One whole story, without the blank line that ends it."""
     if t.choose((True, False)):
-        weather, time, trait = t.say("One _ _ a _ ", WEATHERS, TIMES, TRAITS)
+        _, _, trait = t.say("One _ _ a _ ", WEATHERS, TIMES, TRAITS)
         children = t.choose((GIRLS, BOYS))
         (hero,) = t.say(f"{children[0].kind} named _ ", children)
     else:
         hero, trait = t.say("_ was a _ ", CHILDREN, TRAITS)
-        weather, time = t.say(f"{hero.kind}. One _ _ {hero.he} ", WEATHERS, TIMES)
-    friend, place = t.say("met _ at the _. ", but(CHILDREN, hero), PLACES)
+        t.say(f"{hero.kind}. One _ _ {hero.he} ", WEATHERS, TIMES)
+    friend, _ = t.say("met _ at the _. ", but(CHILDREN, hero), PLACES)
     t.choose(PLOTS)(t, hero, friend)
-    match t.choose(("praise", "thanks", "memory", "way home")):
+    match t.choose(("praise", "thanks", "fame", "tale")):
         case "praise":
             t.write(f"What a {trait} {hero.kind}!")
         case "thanks":
             t.write(f'{friend} said, "{hero}, you are so {trait}!"')
-        case "memory":
-            t.write(f"{friend} never forgot that {weather} {time} at the {place}.")
-        case "way home":
-            t.write(f"Then they went home from the {place}.")
+        case "fame":
+            t.write(f"And {friend} told everyone how {trait} {hero} was.")
+        case "tale":
+            t.write(f"So ends the tale of {trait} {hero}.")
 
 
 FOODS = "apples buns figs lemons nuts tarts".split()
@@ -47,11 +47,11 @@ FOODS = "apples buns figs lemons nuts tarts".split()
 
 def sharing(t: Teller, hero: Person, friend: Person) -> None:
     """Numbers add up."""
-    n, food = t.say(f"{hero} had _ _ ", numbers(5, 9), FOODS)
-    (k,) = t.say(f"and gave _ to {friend}. ", numbers(1, 4))
+    n, food = t.say(f"{hero} had _ _ ", numbers(4, 7), FOODS)
+    (k,) = t.say(f"and gave _ to {friend}. ", numbers(1, 3))
     t.write(f"Now {hero} had {count(n - k, food)} and {friend} had {k}. ")
     if t.choose((True, False)):
-        (m,) = t.say(f"Then {hero} found _ more. ", numbers(1, 3))
+        (m,) = t.say(f"Then {hero} found _ more. ", numbers(1, 2))
         t.write(f"Now {hero} had {count(n - k + m, food)}. ")
 
 
@@ -74,8 +74,8 @@ def noise(t: Teller, hero: Person, friend: Person) -> None:
 COLOURS = "blue green pink red white yellow".split()
 TOYS = "ball cup doll drum hat kite".split()
 SPOTS = (
-    "behind a wall", "behind a tree", "under a bench", "under a stone", "in the grass",
-    "in a basket",
+    "behind a wall", "behind a tree", "under a bench",
+    "under a stone", "in the grass", "in a basket",
 )  # fmt: skip
 
 
@@ -110,30 +110,27 @@ def tool(t: Teller, hero: Person, friend: Person) -> None:
 
 def swap(t: Teller, hero: Person, friend: Person) -> None:
     """Who owns what."""
-    colour, toy = t.say(f"{hero} had a _ _ ", COLOURS, TOYS)
-    other, gift = t.say(f"and {friend} had a _ _. ", but(COLOURS, colour), but(TOYS, toy))
-    t.write(f"They swapped. Now {hero} had the {other} {gift} ")
-    t.write(f"and {friend} had the {colour} {toy}. ")
+    mine, toy = t.say(f"{hero} had a _ _ ", COLOURS, TOYS)
+    (yours,) = t.say(f"and {friend} had a _ {toy}. ", but(COLOURS, mine))
+    t.write(f"They swapped. Now {hero} had the {yours} {toy} and {friend} had the {mine} {toy}. ")
 
 
 SOUNDS = {
     "cow": "moo",
-    "dog": "woof",
     "duck": "quack",
-    "frog": "croak",
     "hen": "cluck",
+    "lion": "roar",
     "pig": "oink",
+    "sheep": "baa",
 }
 
 
 def animals(t: Teller, hero: Person, friend: Person) -> None:
     """Each has its own sound, and they speak in the order in which they came."""
-    seen: list[str] = []
-    for text in "They saw a _, ", "a _ ", "and a _. ":
-        seen += t.say(text, but(tuple(SOUNDS), *seen))
-    a, b, c = (f"the {animal} said {SOUNDS[animal]}" for animal in seen)
-    t.write(f"{a.capitalize()}, {b} and {c}. ")
-    t.say(f"The _ went home with {hero}. ", seen)
+    (one,) = t.say("They saw a _ ", tuple(SOUNDS))
+    (two,) = t.say("and a _. ", but(tuple(SOUNDS), one))
+    t.write(f"The {one} said {SOUNDS[one]} and the {two} said {SOUNDS[two]}. ")
+    t.say(f"The _ went home with {hero}. ", (one, two))
 
 
 HEADS = "ba fo gu ka mi zu".split()
