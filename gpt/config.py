@@ -134,6 +134,10 @@ class EvalConfig(Group):
     )
     samples: int = option(4, "texts written at the end, side by side", at_least=1)
     sample_chars: int = option(600, "characters of each; 0 writes none", at_least=0)
+    sample_temperature: float = option(
+        0.7, "of these texts; 1 is as the model learned, slips and all, lower is safer",
+        at_least=0.0,
+    )
 
 
 @dataclass(frozen=True)

@@ -213,13 +213,17 @@ class Training:
         starts = ("\n\n", "\n", text[0])  # what comes before a beginning: the first that is there
         prompt = next(start for start in starts if start in text)
         tt.manual_seed(self.config.run.seed)
-        samples = complete(self.model, self.tokenizer, prompt, chars, count)
+        temperature = self.config.eval.sample_temperature
+        samples = complete(
+            self.model, self.tokenizer, prompt, chars, count, temperature=temperature
+        )
         for number, sample in enumerate(samples, 1):
             self.folder.sample(f"{step:06d}-{number}", sample)
         lines = [samples[0].strip(), ""]
         if self.corpus.name == "tales":  # stories that the end of a sample cuts off are not judged
             whole = [s[: s.rfind(tales.END) + len(tales.END)] for s in samples if tales.END in s]
-            lines += [f"Of {count} such samples, {tales.check(''.join(whole))}", ""]
+            report = tales.check("".join(whole))
+            lines += [f"Of {count} such samples at temperature {temperature}, {report}", ""]
         return lines
 
 
