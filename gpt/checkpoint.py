@@ -185,7 +185,7 @@ def near(path: Path) -> str:
 
 
 def arrays_of(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(tensor.numpy(force=True)) for name, tensor in tensors.items()}
+    return {name: np.ascontiguousarray(t.numpy(force=True)) for name, t in tensors.items()}
 
 
 def pack(tree: Any) -> tuple[dict[str, np.ndarray], Any]:

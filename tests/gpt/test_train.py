@@ -17,7 +17,7 @@ from gpt.run import read_metrics
 
 TINY = ("--n-layer 1 --n-head 2 --n-embd 16 --block-size 16 --batch-size 4 --max-steps 25 "
         "--lr 1e-2 --warmup-steps 5 --eval-every 10 --eval-batches 2 --log-every 5 --samples 2 "
-        "--sample-chars 40").split()
+        "--sample-chars 40 --init-std 0.02").split()
 TEXT = "the cat sat on the mat.\nthe dog sat on the log.\n" * 60
 
 
