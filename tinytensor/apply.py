@@ -40,6 +40,8 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
                 first = array
             elif array.dtype is not first.dtype:
                 plain = False
+            if type(array) is not type(first):
+                _one_device(op, args)
             if a.requires_grad:
                 tracked = True
                 needs.append(True)
@@ -157,25 +159,33 @@ def _share(t: Any, source: Any, out: Any, array: Any) -> None:
 
 def _run_elsewhere(op: Any, args: tuple, arrays: list, static: dict) -> tuple[Any, Any]:
     """On CUDA: all devices must agree; the current device becomes that of the data."""
-    located = [(i, a) for i, a in enumerate(arrays) if hasattr(a, "dtype")]
-    devices = [backend.device_of(a) for _, a in located]
-    if any(d != devices[0] for d in devices):
-        names = op.argument_names(len(args))
-        where = ", ".join(f"{names[i]} is on {d}" for (i, _), d in zip(located, devices))
-        raise DeviceError(
-            f"{op.name}: {where}: move one with .to({str(devices[0])!r}), all must be on one device"
-        )
-    xp = backend.namespace(devices[0])
+    device = _one_device(op, args)
+    xp = backend.namespace(device)
     run = op.implementations[xp.__name__]
     try:
-        if devices[0].type == "cuda":
-            with xp.cuda.Device(devices[0].index):
+        if device.type == "cuda":
+            with xp.cuda.Device(device.index):
                 out = run(xp, *arrays, **static)
         else:
             out = run(xp, *arrays, **static)
     except _EXPLAINED as error:
         raise explain(op, args, error) from (error if op.own else None)
     return xp, out
+
+
+def _one_device(op: Any, args: tuple) -> backend.Device:
+    """The device of all tensor arguments; a DeviceError naming each one's if they differ."""
+    names = op.argument_names(len(args))
+    placed = [
+        (name, backend.device_of(a.array)) for name, a in zip(names, args) if isinstance(a, Variable)
+    ]
+    device = placed[0][1]
+    if any(d != device for _, d in placed):
+        where = ", ".join(f"{name} is on {d}" for name, d in placed)
+        raise DeviceError(
+            f"{op.name}: {where}: all must be on one device; move one with .to({str(device)!r})"
+        )
+    return device
 
 
 def _numbers(op: Any, args: tuple) -> tuple:
