@@ -2,7 +2,7 @@
 
 import warnings as _warnings
 
-from . import autograd, backend, errors, func, kernels, linalg, namespace, nn, optim
+from . import autograd, backend, cuda, errors, func, kernels, linalg, namespace, nn, optim
 from .anomaly import detect_anomaly
 from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import Device as device

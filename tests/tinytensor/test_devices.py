@@ -111,3 +111,11 @@ def test_devices_compare_with_their_strings():
     assert str(tt.device("cuda:1")) == "cuda:1" and tt.device("cuda", 1) == "cuda:1"
     assert repr(tt.device("cuda:1")) == "device(type='cuda', index=1)"
     assert device != "something else" and hash(tt.device("cuda")) == hash(tt.device("cuda:0"))
+
+
+def test_tt_cuda_answers_without_a_gpu(monkeypatch):
+    no_cupy(monkeypatch)
+    assert tt.cuda.is_available() is False and tt.cuda.device_count() == 0
+    for ask in (tt.cuda.current_device, tt.cuda.synchronize, tt.cuda.empty_cache):
+        with pytest.raises(tt.errors.DeviceError, match="CuPy is not installed"):
+            ask()
