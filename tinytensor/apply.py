@@ -176,9 +176,8 @@ def _run_elsewhere(op: Any, args: tuple, arrays: list, static: dict) -> tuple[An
 def _one_device(op: Any, args: tuple) -> backend.Device:
     """The device of all tensor arguments; a DeviceError naming each one's if they differ."""
     names = op.argument_names(len(args))
-    placed = [
-        (name, backend.device_of(a.array)) for name, a in zip(names, args) if isinstance(a, Variable)
-    ]
+    given = [(name, a.array) for name, a in zip(names, args) if isinstance(a, Variable)]
+    placed = [(name, backend.device_of(array)) for name, array in given]
     device = placed[0][1]
     if any(d != device for _, d in placed):
         where = ", ".join(f"{name} is on {d}" for name, d in placed)

@@ -1,4 +1,4 @@
-"""`tt.cuda`: what one asks of the GPUs, under PyTorch's names. Nothing here imports CuPy by itself."""
+"""`tt.cuda`: what one asks of the GPUs, under PyTorch's names. CuPy is imported when asked."""
 
 from __future__ import annotations
 
