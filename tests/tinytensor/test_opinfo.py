@@ -14,13 +14,15 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
+from torch.testing._internal import common_utils
+from torch.testing._internal.common_methods_invocations import op_db
 
 import tinytensor as tt
 from tinytensor.autograd import Variable
 from tinytensor.ops import index as index_ops
 from tinytensor.ops import nn as nn_ops
 
-torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 warnings.filterwarnings("ignore")
 
@@ -32,10 +34,8 @@ def set_rng_seed(seed=1234):
     np.random.seed(seed)
 
 
-common_utils = pytest.importorskip("torch.testing._internal.common_utils")
 common_utils.set_rng_seed = set_rng_seed
 common_utils.extract_test_fn = lambda: None  # PyTorch's walks the stack for each list of samples
-op_db = pytest.importorskip("torch.testing._internal.common_methods_invocations").op_db
 
 # ------------------------------------------------------------------------------ their op, ours
 
