@@ -17,6 +17,7 @@ import numpy as np
 
 from ..op import Saved
 from ..ops import activations, index, nn
+from ..ops.linalg import as_rows
 from .threads import parallel
 
 BLOCK_BYTES = 128 * 1024  # of one operand: a few of them fit into an L2 of 1 MiB
@@ -26,11 +27,6 @@ def row_blocks(rows: int, row_bytes: int) -> list[slice]:
     """Slices of so many rows that one operand's block is about BLOCK_BYTES."""
     step = max(1, BLOCK_BYTES // max(row_bytes, 1))
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
-
-
-def _rows(a: np.ndarray) -> np.ndarray:
-    """(..., C) as (N, C)."""
-    return a.reshape(-1, a.shape[-1])
 
 
 # ------------------------------------------------------------------------------ GELU
@@ -105,7 +101,7 @@ _layer_norm_rule = nn._layer_norm.op.rules["x"].function
 def _(xp: Any, x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
     if not x.flags.c_contiguous or x.size == 0 or x.dtype == np.float16:
         return _layer_norm(xp, x, weight, bias, eps=eps)
-    rows = _rows(x)
+    rows = as_rows(x)
     n, width = rows.shape
     out, inv_std = np.empty_like(rows), np.empty((n, 1), x.dtype)
     mean = np.empty((n, 1), x.dtype)
@@ -136,7 +132,7 @@ def _(xp: Any, g: Any, x: Any, weight: Any, mean: Any, inv_std: Any) -> Any:
     plain = g.flags.c_contiguous and x.flags.c_contiguous and x.dtype != np.float16
     if weight is None or not plain or x.size == 0:
         return _layer_norm_rule(xp, g, x, weight, mean, inv_std)
-    g2, x2, mean, inv_std = _rows(g), _rows(x), mean.reshape(-1, 1), inv_std.reshape(-1, 1)
+    g2, x2, mean, inv_std = as_rows(g), as_rows(x), mean.reshape(-1, 1), inv_std.reshape(-1, 1)
     n, width = x2.shape
     dx = np.empty_like(x2)
     average = weight / width
@@ -170,7 +166,7 @@ def _(xp: Any, g: Any, x: Any, weight: Any, mean: Any, inv_std: Any) -> Any:
 @index._add_rows.kernel("cpu")
 def _(xp: Any, x: np.ndarray, *, index: np.ndarray, count: int) -> np.ndarray:
     """Sort by row number, then add up runs of equal ones: no scattered read-modify-write."""
-    rows, flat = _rows(x), index.reshape(-1)
+    rows, flat = as_rows(x), index.reshape(-1)
     out = np.zeros((count, x.shape[-1]), x.dtype)
     if flat.size:
         order = np.argsort(flat, kind="stable")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..ops import linalg, nn
+from ..ops.linalg import as_rows
 from .threads import get_num_threads, one_blas_thread, parallel
 
 SMALL = 4_000_000  # multiply-adds: below, handing out parts costs more than it saves
@@ -51,30 +52,26 @@ def _plain(*arrays: Any) -> bool:
     return all(a is None or (a.dtype in (np.float32, np.float64) and a.size) for a in arrays)
 
 
-def _rows(a: np.ndarray) -> np.ndarray:
-    return a.reshape(-1, a.shape[-1])
-
-
 @nn._linear.kernel("cpu")
 def _(xp: Any, x: Any, weight: Any, bias: Any = None) -> Any:
     if not _plain(x, weight, bias):
         return nn._linear.op.forward(xp, x, weight, bias)
-    return product(_rows(x), weight.T, bias).reshape(*x.shape[:-1], len(weight))
+    return product(as_rows(x), weight.T, bias).reshape(*x.shape[:-1], len(weight))
 
 
 @nn._linear.kernel("cpu", "x")
 def _(g: Any, weight: Any) -> Any:
-    return product(_rows(g), weight).reshape(*g.shape[:-1], weight.shape[1])
+    return product(as_rows(g), weight).reshape(*g.shape[:-1], weight.shape[1])
 
 
 @nn._linear.kernel("cpu", "weight")
 def _(xp: Any, g: Any, x: Any) -> Any:
-    return product(_rows(g).T, _rows(x))
+    return product(as_rows(g).T, as_rows(x))
 
 
 @nn._linear.kernel("cpu", "bias")
 def _(g: Any) -> Any:
-    rows = _rows(g)
+    rows = as_rows(g)
     with one_blas_thread():
         return np.ones(len(rows), g.dtype) @ rows
 
@@ -82,5 +79,5 @@ def _(g: Any) -> Any:
 @linalg._matmul.kernel("cpu")
 def _(xp: Any, x: Any, y: Any) -> Any:
     if y.ndim == 2 and _plain(x, y):
-        return product(_rows(x), y).reshape(*x.shape[:-1], y.shape[1])
+        return product(as_rows(x), y).reshape(*x.shape[:-1], y.shape[1])
     return linalg._matmul.op.forward(xp, x, y)
