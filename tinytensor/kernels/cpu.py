@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from .. import random
 from ..op import Saved
 from ..ops import activations, index, nn
 from ..ops.linalg import as_rows
-from .threads import parallel
+from .threads import one_blas_thread, parallel
 
 BLOCK_BYTES = 128 * 1024  # of one operand: a few of them fit into an L2 of 1 MiB
 
@@ -182,10 +183,9 @@ _attention = nn._attention.op.forward
 _attention_rule = nn._attention.op.rules["query"].function
 
 
-def _plain_attention(q: Any, k: Any, v: Any, mask: Any, dropout_p: float) -> bool:
+def _plain_attention(q: Any, k: Any, v: Any, mask: Any) -> bool:
     return (
         mask is None
-        and not dropout_p
         and q.ndim == 4
         and q.shape[:2] == k.shape[:2] == v.shape[:2]
         and q.dtype != np.float16
@@ -208,22 +208,31 @@ def _tiles(q: np.ndarray, S: int, is_causal: bool) -> tuple[list, list]:
     return parts, [(r, min(r.stop, S)) for r in rows]
 
 
+def _keep(probabilities: np.ndarray, dropout_p: float, rng: Any) -> np.ndarray | None:
+    """Dropout's factors, the reference's: drawn from the same key for the same shape."""
+    if not dropout_p:
+        return None
+    return random.keep_mask(np, rng, probabilities.shape, dropout_p, probabilities.dtype)
+
+
 @nn._attention.kernel("cpu")
 def _(
     xp: Any, query: Any, key: Any, value: Any, mask: Any = None,
     *, is_causal: bool = False, scale: float = 1.0, dropout_p: float = 0.0, rng: Any = None,
 ) -> Any:  # fmt: skip
-    if not _plain_attention(query, key, value, mask, dropout_p):
-        return _attention(
-            xp, query, key, value, mask,
-            is_causal=is_causal, scale=scale, dropout_p=dropout_p, rng=rng,
-        )  # fmt: skip
+    if not _plain_attention(query, key, value, mask):
+        with one_blas_thread():
+            return _attention(
+                xp, query, key, value, mask,
+                is_causal=is_causal, scale=scale, dropout_p=dropout_p, rng=rng,
+            )  # fmt: skip
     B, H, L, _ = query.shape
     S = key.shape[2]
     probabilities = np.zeros((B, H, L, S), query.dtype)
     # heads side by side in memory, (B, L, H, E), so that merging them again is free
     out = np.empty((B, L, H, value.shape[3]), query.dtype).transpose(0, 2, 1, 3)
     later = np.triu(np.full((ROWS, ROWS), -np.inf, query.dtype), 1)
+    keep = _keep(probabilities, dropout_p, rng)
     parts, tiles = _tiles(query, S, is_causal)
 
     def part(where: tuple) -> None:
@@ -236,9 +245,10 @@ def _(
             p -= p.max(axis=-1, keepdims=True)
             np.exp(p, p)
             np.divide(p, p.sum(axis=-1, keepdims=True), P[:, rows, :n])
-        np.matmul(P, value[where], out=out[where])
+        np.matmul(P if keep is None else P * keep[where], value[where], out=out[where])
 
-    parallel(part, parts)
+    with one_blas_thread():
+        parallel(part, parts)
     return out, Saved(probabilities=probabilities)
 
 
@@ -247,14 +257,17 @@ def _(
     xp: Any, g: Any, query: Any, key: Any, value: Any, mask: Any, is_causal: bool, scale: float,
     dropout_p: float, rng: Any, probabilities: Any, needs: Any,
 ) -> Any:  # fmt: skip
-    if not _plain_attention(query, key, value, mask, dropout_p):
-        return _attention_rule(
-            xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, probabilities, needs
-        )
+    if not _plain_attention(query, key, value, mask):
+        with one_blas_thread():
+            return _attention_rule(
+                xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, probabilities,
+                needs,
+            )  # fmt: skip
     dq, dk, dv = (
         np.empty((len(a), a.shape[2], a.shape[1], a.shape[3]), a.dtype).transpose(0, 2, 1, 3)
         for a in (query, key, value)
     )
+    keep = _keep(probabilities, dropout_p, rng)
     parts, tiles = _tiles(query, key.shape[2], is_causal)
 
     def part(where: tuple) -> None:
@@ -262,12 +275,16 @@ def _(
         gradient = np.zeros_like(P)  # dS; above the diagonal it stays zero
         for rows, n in tiles:  # dS = P * (dP - sum(P * dP)) * scale
             p, dS = P[:, rows, :n], np.matmul(grad[:, rows], v_T[..., :n])
+            if keep is not None:
+                dS *= keep[where][:, rows, :n]
             dS -= np.einsum("hij,hij->hi", p, dS)[..., None]
             dS *= scale
             np.multiply(dS, p, gradient[:, rows, :n])
             np.matmul(gradient[:, rows, :n], key[where][:, :n], out=dq[where][:, rows])
         np.matmul(gradient.swapaxes(1, 2), query[where], out=dk[where])
-        np.matmul(P.swapaxes(1, 2), grad, out=dv[where])
+        dropped = P if keep is None else P * keep[where]
+        np.matmul(dropped.swapaxes(1, 2), grad, out=dv[where])
 
-    parallel(part, parts)
+    with one_blas_thread():
+        parallel(part, parts)
     return dq, dk, dv, None

@@ -80,4 +80,5 @@ def _(g: Any) -> Any:
 def _(xp: Any, x: Any, y: Any) -> Any:
     if y.ndim == 2 and _plain(x, y):
         return product(as_rows(x), y).reshape(*x.shape[:-1], y.shape[1])
-    return linalg._matmul.op.forward(xp, x, y)
+    with one_blas_thread():
+        return linalg._matmul.op.forward(xp, x, y)
