@@ -86,7 +86,7 @@ def a_tar() -> bytes:
     ("raw", "kind"),
     [
         (lzma.compress(b"text"), "an xz archive"),
-        (gzip.compress(b"text"), "a gzip archive"),
+        (gzip.compress(b"text", mtime=0), "a gzip archive"),
         (a_tar(), "a tar archive"),
         (b"%PDF-1.7 ...", "a PDF"),
         ("text".encode("utf-16"), "UTF-16"),
