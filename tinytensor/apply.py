@@ -163,10 +163,7 @@ def _run_elsewhere(op: Any, args: tuple, arrays: list, static: dict) -> tuple[An
     xp = backend.namespace(device)
     run = op.implementations[xp.__name__]
     try:
-        if device.type == "cuda":
-            with xp.cuda.Device(device.index):
-                out = run(xp, *arrays, **static)
-        else:
+        with xp.cuda.Device(device.index):
             out = run(xp, *arrays, **static)
     except _EXPLAINED as error:
         raise explain(op, args, error) from (error if op.own else None)

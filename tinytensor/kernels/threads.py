@@ -1,8 +1,8 @@
 """A few threads for work by blocks. NumPy releases the GIL inside its loops, so they run at once.
 
-Each phase owns the cores: while our threads run, BLAS is held to one thread per call; between
-them its matrix products have all. Blocks are dealt out by number, not by who is free, so sums come
-out bit-identical for the same number of threads.
+Each phase owns the cores: while our threads run, BLAS is held to one thread per call, and has all
+of its own again afterwards. Blocks are dealt out by number, not by who is free, so sums come out
+bit-identical for the same number of threads.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def _grid(xp, index, axis):
 
 @op
 def _gather(xp, x, *, index, dim):
-    return x[_grid(xp, index, dim)] if x.ndim else x[index * 0 if False else ()].reshape(())
+    return x[_grid(xp, index, dim)]
 
 
 _gather.rule(

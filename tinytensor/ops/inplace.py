@@ -211,7 +211,8 @@ def setitem(x, index, value):
     index = as_index(x, index)
     if not isinstance(value, Variable):
         value = wrap(backend.namespace_of(x.array).asarray(value, dtype=x.array.dtype))
-    value = _fitted(x, index, value)
+    if value.array.dtype != x.array.dtype:
+        value = cast(value, dtype=x.array.dtype)
     tracked = mode.enabled and (x.requires_grad or value.requires_grad)
     new = _index_put(_before_write(x), value, index) if tracked else None
     try:
@@ -224,20 +225,9 @@ def setitem(x, index, value):
         _adopt(x, new)
 
 
-def _fitted(x, index, value):
-    """value in x's dtype, without the leading ones that NumPy would not drop by itself."""
-    if value.array.dtype != x.array.dtype:
-        value = cast(value, dtype=x.array.dtype)
-    return value
-
-
 def copy_(x, source, non_blocking=False):
     """x = source, cast and broadcast to x; returns x."""
-    source = source.to(x.device)
-    if not (mode.enabled and (x.requires_grad or source.requires_grad)):
-        return assign(x, _overwrite(x, source), "copy_")
-    check_writable(x, "copy_")
-    return assign(x, _overwrite(x, source), "copy_")
+    return assign(x, _overwrite(x, source.to(x.device)), "copy_")
 
 
 def fill_(x, value):
