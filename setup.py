@@ -2,10 +2,13 @@
 
 from setuptools import find_packages, setup
 
-train = ["rich", "matplotlib", "safetensors", "pooch"]  # what gpt/ and data/ import
+train = ["rich", "matplotlib", "safetensors", "pooch", "regex", "tiktoken"]  # what gpt/, data/ import
+data = ["zstandard", "pyarrow"]  # archives beyond the standard library's: .zst and .parquet
 lint = ["ruff", "mypy"]
 # torch is the judge; expecttest is what its database of operators imports
-test = train + ["pytest", "pytest-xdist", "hypothesis", "scipy", "torch==2.13.0", "expecttest"]
+# and beside it tokenizers and transformers, the judges of BPE and of GPT-2
+test = train + data + ["pytest", "pytest-xdist", "hypothesis", "scipy", "torch==2.13.0", "expecttest"]
+test += ["tokenizers", "transformers"]
 
 setup(
     name="tinytensor",
@@ -19,6 +22,7 @@ setup(
     install_requires=["numpy>=2.0"],
     extras_require={
         "train": train,
+        "data": data,
         "test": test,
         "lint": lint,
         "cuda12": ["cupy-cuda12x[ctk]", "ml_dtypes"],
