@@ -2,13 +2,13 @@
 
 from setuptools import find_packages, setup
 
-train = ["rich", "matplotlib", "safetensors", "pooch", "regex", "tiktoken"]  # what gpt/, data/ import
+# what gpt/ and data/ import
+train = ["rich", "matplotlib", "safetensors", "pooch", "regex", "tiktoken"]
 data = ["zstandard", "pyarrow"]  # archives beyond the standard library's: .zst and .parquet
 lint = ["ruff", "mypy"]
-# torch is the judge; expecttest is what its database of operators imports
-# and beside it tokenizers and transformers, the judges of BPE and of GPT-2
-test = train + data + ["pytest", "pytest-xdist", "hypothesis", "scipy", "torch==2.13.0", "expecttest"]
-test += ["tokenizers", "transformers"]
+# the judges: torch (expecttest is what its database of operators imports), tokenizers, transformers
+test = [*train, *data, "pytest", "pytest-xdist", "hypothesis", "scipy"]
+test += ["torch==2.13.0", "expecttest", "tokenizers", "transformers"]
 
 setup(
     name="tinytensor",
