@@ -61,6 +61,8 @@ class BPETokenizer(PieceTokenizer):
         self._byte_ids = np.array([self.ids[bytes([byte])] for byte in range(256)])
 
     def _check(self) -> None:
+        if "" in self.special_tokens:
+            raise TokenizerError("a special token must have a text")
         known = {bytes([byte]) for byte in range(256)}
         for rank, (left, right) in enumerate(self.merges):
             for part in (left, right):
@@ -169,7 +171,7 @@ class BPETokenizer(PieceTokenizer):
         if len(set(self._made)) < len(self._made):
             return np.array(self._merge(data))
         ids = self._byte_ids[np.frombuffer(data, np.uint8)]
-        symbols = Symbols(ids, np.ones(len(ids), np.int8))
+        symbols = Symbols(ids, np.ones_like(ids))
         where: dict[int, np.ndarray] = {}
         heap: list[int] = []
         pairs = symbols.pairs()

@@ -57,8 +57,6 @@ def learn_merges(
             heapify(heap)
             continue
         bound, key = heappop(heap)
-        if key not in where:  # merged meanwhile: this is an older bound
-            continue
         at = symbols.find(key, where.pop(key))
         count = int(symbols.weight[at].sum())
         if count < -bound:
@@ -69,14 +67,14 @@ def learn_merges(
         left, right = tokens[key >> 32], tokens[key & 0xFFFFFFFF]
         merges.append((left, right))
         new = known.setdefault(left + right, len(tokens))
-        if new == len(tokens):
-            tokens.append(left + right)
-        for made, count, places in frequent(symbols, symbols.merge(key, at, new), floor):
-            if made in where:  # only where the token was known already
-                places = np.union1d(where[made], places)
-                count = int(symbols.weight[places].sum())
-            heappush(heap, (-count, made))
-            where[made] = places
+        made = symbols.merge(key, at, new)
+        if new < len(tokens):  # known: its pairs may be old ones, grown. It is rare; search anew
+            heap, floor = [], 0
+            continue
+        tokens.append(left + right)
+        for key, count, places in frequent(symbols, made, floor):
+            heappush(heap, (-count, key))
+            where[key] = places
     return merges
 
 

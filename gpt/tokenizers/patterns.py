@@ -28,7 +28,7 @@ PATTERNS = {
 # Places, the last first, where all three patterns end a piece and begin the next, whatever stands
 # around: after a letter or number, before what is no part of a word; and before a blank after a
 # sign, if the blank ends no line (GPT-4 joins ends of lines to signs).
-CUT = r"(?r)(?<=[\p{L}\p{N}])(?=[^\w\p{L}\p{N}])|(?<=\S)(?=[^\S\r\n])"
+CUT = r"(?r)(?<=[\p{L}\p{N}])[^\w\p{L}\p{N}]|(?<=\S)[^\S\r\n]"
 TOGETHER = 1 << 20  # characters of short texts that a worker counts at a time
 
 
