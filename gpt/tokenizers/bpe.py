@@ -166,7 +166,7 @@ class BPETokenizer(PieceTokenizer):
         """The same for long pieces: all places of a merge at once.
 
         A merge's places are all there when its turn comes, for what later ones make comes in no
-        earlier merge. That fails where two merges spell one token; then `_merge` it is.
+        earlier merge. That fails where two merges of a file spell one token; then `_merge` it is.
         """
         if len(set(self._made)) < len(self._made):
             return np.array(self._merge(data))

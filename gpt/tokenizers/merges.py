@@ -2,8 +2,8 @@
 
 Ties: of pairs equally frequent, the one whose left id is smaller; then the one whose right id is.
 Bytes have the ids that GPT-2 gave them. Hugging Face's BpeTrainer breaks ties so, and merges come
-in its order. Where two pairs spell one token ("aa" + "a", "a" + "aa"), both merges give one id, as
-there; but there a pair that comes up again is counted wrongly, and from then on the order may part.
+in its order. Of overlapping pairs, as in "aaa", the leftmost go first. No two merges make one token:
+all places with the same bytes between the same bounds have seen the same merges.
 
 Counts are upper bounds until they are needed: merging elsewhere can only lower them. The top of the
 heap is counted anew at the places where it was last seen; if the count still holds, it is the most
@@ -37,7 +37,6 @@ def learn_merges(
     `min_frequency` times.
     """
     tokens = [bytes([byte]) for byte in BYTES]
-    known = {token: id for id, token in enumerate(tokens)}
     merges: list[tuple[bytes, bytes]] = []
     symbols = lay_out(words)
     where: dict[int, np.ndarray] = {}  # places of the pairs in the heap
@@ -66,11 +65,7 @@ def learn_merges(
             continue
         left, right = tokens[key >> 32], tokens[key & 0xFFFFFFFF]
         merges.append((left, right))
-        new = known.setdefault(left + right, len(tokens))
-        made = symbols.merge(key, at, new)
-        if new < len(tokens):  # known: its pairs may be old ones, grown. It is rare; search anew
-            heap, floor = [], 0
-            continue
+        made = symbols.merge(key, at, len(tokens))
         tokens.append(left + right)
         for key, count, places in frequent(symbols, made, floor):
             heappush(heap, (-count, key))

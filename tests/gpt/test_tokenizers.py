@@ -109,6 +109,16 @@ def test_a_stream_gives_the_ids_of_the_whole(kind, text, cuts, data):
     assert [id for ids in stream for id in ids.tolist()] == whole
 
 
+@pytest.mark.parametrize("part", range(1, 40))
+def test_a_stream_is_cut_in_no_special_token(part, monkeypatch):
+    """Not even where its text could be cut, after its last letter."""
+    monkeypatch.setattr(parallel, "PART", part)
+    for tokenizer in (KINDS["word"], KINDS["byte"], KINDS["bpe-gpt4"]):
+        for text in ("a.b<|endoftext|>" + "c" * 30, "<|end|" * 9 + "<|end|>c" + "." * 30):
+            stream = np.concatenate([*tokenizer.encode_stream([text], "all")])
+            assert stream.tolist() == tokenizer.encode(text, "all").tolist()
+
+
 @every_kind
 def test_a_stream_is_cut_where_it_can_be(kind):
     """Memory stays constant: nearly everything is given before the text ends."""
