@@ -2,8 +2,8 @@
 
 Ties: of pairs equally frequent, the one whose left id is smaller; then the one whose right id is.
 Bytes have the ids that GPT-2 gave them. Hugging Face's BpeTrainer breaks ties so, and merges come
-in its order. Of overlapping pairs, as in "aaa", the leftmost go first. No two merges make one token:
-all places with the same bytes between the same bounds have seen the same merges.
+in its order. Of overlapping pairs, as in "aaa", the leftmost go first. No two merges make one
+token: all places with the same bytes between the same bounds have seen the same merges.
 
 Counts are upper bounds until they are needed: merging elsewhere can only lower them. The top of the
 heap is counted anew at the places where it was last seen; if the count still holds, it is the most
