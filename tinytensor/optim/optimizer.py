@@ -8,7 +8,7 @@ A subclass says what one step does to one array:
                                state's arrays and begin's numbers; a and b are scratch like x
 
 Updates are elementwise. So on the CPU large arrays pass through in blocks that stay in the cache
-for all operations of the formula, and the scratch is one block.
+for all operations of the formula, on all threads; the scratch of each is one block.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Real
+from threading import get_ident
 from typing import Any
+
+import numpy as np
 
 from .. import backend
 from ..autograd import Variable, enable_grad, user_line, wrap
 from ..creation import as_tensor
 from ..errors import ArgumentError, CheckpointError
+from ..kernels.threads import parallel
 from ..nn.module import clear_grads
 from ..tensor import Tensor
 
@@ -122,26 +126,30 @@ class Optimizer:
     def step_group(self, group: dict[str, Any]) -> None:
         """One group, parameter by parameter: the place to do them all at once instead."""
         where = user_line()
+        on_cpu: list[tuple] = []
         for p in group["params"]:
             if p.grad is None:
                 continue
             with backend.using(p.array):
-                self._step_one(p, group)
+                xp, state = backend.namespace_of(p.array), self.state[p]
+                s = {**group, **self.begin(state, p, group)}
+                moments = {k: v.array for k, v in state.items() if isinstance(v, Variable)}
+                if xp is np:
+                    on_cpu += [(s, *part) for part in _blocks(p.array, p.grad.array, moments)]
+                else:
+                    s.update(moments)
+                    self.update(xp, p.array, p.grad.array, s, *self._scratch_like(xp, p.array))
             p._version[0] += 1
             p._version[1] = where
+        parallel(self._update_block, on_cpu)
 
-    def _step_one(self, p: Tensor, group: dict[str, Any]) -> None:
-        xp, state = backend.namespace_of(p.array), self.state[p]
-        s = {**group, **self.begin(state, p, group)}
-        moments = {k: v.array for k, v in state.items() if isinstance(v, Variable)}
-        for x, g, part in _blocks(p.array, p.grad.array, moments):
-            s.update(part)
-            a, b = self._scratch_like(xp, x)
-            self.update(xp, x, g, s, a, b)
+    def _update_block(self, block: tuple) -> None:
+        s, x, g, moments = block
+        self.update(np, x, g, {**s, **moments}, *self._scratch_like(np, x))
 
     def _scratch_like(self, xp: Any, x: Any) -> tuple[Any, Any]:
-        """Two arrays like x, over memory that every update uses again."""
-        key = (x.dtype, backend.device_of(x))
+        """Two arrays like x, over memory that every update on this thread uses again."""
+        key = (x.dtype, backend.device_of(x), get_ident())
         memory = self._scratch.get(key)
         if memory is None or memory.shape[1] < x.size:
             memory = self._scratch[key] = xp.empty((2, x.size), x.dtype)
@@ -233,9 +241,9 @@ def descent(xp: Any, x: Any, g: Any, s: dict[str, Any], out: Any) -> Any:
 
 
 def _blocks(x: Any, g: Any, moments: dict[str, Any]) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
-    """(x, g, moments), whole on a GPU, else block by block of their flat memory."""
+    """(x, g, moments), block by block of their flat memory."""
     arrays = [x, g, *moments.values()]
-    if not isinstance(x, backend.ndarray) or not all(a.flags.c_contiguous for a in arrays):
+    if not all(a.flags.c_contiguous for a in arrays):
         yield x, g, moments
         return
     flat = [a.reshape(-1) for a in arrays]

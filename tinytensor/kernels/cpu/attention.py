@@ -1,9 +1,9 @@
 """Attention in tiles: a few heads and 64 query rows at a time, and no key that they do not see.
 
-A tile's scores stay in the cache from the product that makes them to the one that uses them; no
-(B, H, L, S) array is ever made. In backward, taking lse from every score and the row's sum from
-every dP needs no pass over the tile: both ride in the products, as one more column beside query
-and beside g.
+A tile's scores stay in the cache from the product that makes them to the one that uses them. All
+of them, (B, H, L, S), are kept only where that is less than query, key and value; else backward
+makes them again. Taking lse from every score then, and the row's sum from every dP, needs no pass
+over the tile: both ride in the products, as one more column beside query and beside g.
 """
 
 from __future__ import annotations
@@ -78,6 +78,15 @@ def _side_by_side(B: int, H: int, L: int, E: int, dtype: Any) -> np.ndarray:
     return np.empty((B, L, H, E), dtype).transpose(0, 2, 1, 3)
 
 
+def _gradients_of(q: Any, k: Any, v: Any) -> Any:
+    """Empty arrays like q, k and v. If they came out of one product, so do their gradients go into
+    one, in place: (B, L, 3, H, E)."""
+    if q.shape == k.shape == v.shape:
+        B, H, L, E = q.shape
+        return np.empty((B, L, 3, H, E), q.dtype).transpose(2, 0, 3, 1, 4)
+    return [_side_by_side(*a.shape, a.dtype) for a in (q, k, v)]
+
+
 def _with_column(a: np.ndarray, column: Any) -> np.ndarray:
     """(heads, n, E) with one more column."""
     out = np.empty((*a.shape[:2], a.shape[2] + 1), a.dtype)
@@ -98,55 +107,60 @@ def _(
                 is_causal=is_causal, scale=scale, dropout_p=dropout_p, rng=rng,
             )  # fmt: skip
     B, H, L, _ = query.shape
+    S = key.shape[2]
     out = _side_by_side(B, H, L, value.shape[3], query.dtype)
-    lse = np.empty((B, H, L, 1), query.dtype)
-    work = _Work(query, key.shape[2], is_causal, dropout_p, rng)
-    ones = np.ones((key.shape[2], 1), query.dtype)
+    lse, inv_sum = np.empty((2, B, H, L, 1), query.dtype)
+    E = np.empty((B, H, L, S), query.dtype) if S <= 3 * query.shape[3] else None
+    work = _Work(query, S, is_causal, dropout_p, rng)
+    ones = np.ones((S, 1), query.dtype)
 
     def part(where: tuple) -> None:
         q, k_T, v = query[where] * scale, key[where].swapaxes(1, 2), value[where]
         keep = work.keep(where, q.dtype)
         for rows, n in work.tiles:
-            p, top = np.matmul(q[:, rows], k_T[..., :n]), None
-            if not (-SAFE < p.min() and p.max() < SAFE):  # else e^score as it is: no shift
-                p = work.without_hidden(p, rows)
-                top = p.max(axis=-1, keepdims=True)
-                p -= top
-            np.exp(p, p)
-            work.hide(p, rows)
-            total, o = lse[where][:, rows], out[where][:, rows]
-            np.matmul(p, ones[:n], out=total)
-            if keep is not None:
-                p *= keep[:, rows, :n]
-            np.matmul(p, v[:, :n], out=o)
-            o /= total
+            e, top = None if E is None else E[where][:, rows, :n], None
+            e = np.matmul(q[:, rows], k_T[..., :n], out=e)
+            if not (-SAFE < e.min() and e.max() < SAFE):  # else e^score as it is: no shift
+                e[...] = work.without_hidden(e, rows)
+                top = e.max(axis=-1, keepdims=True)
+                e -= top
+            np.exp(e, e)
+            work.hide(e, rows)
+            total, inv, o = (a[where][:, rows] for a in (lse, inv_sum, out))
+            np.matmul(e, ones[:n], out=total)
+            np.divide(1, total, inv)
+            np.matmul(e if keep is None else e * keep[:, rows, :n], v[:, :n], out=o)
+            o *= inv
             np.log(total, total)
             if top is not None:
                 total += top
 
     with one_blas_thread():
         parallel(part, work.parts)
-    return out, Saved(lse=lse)
+    return out, Saved(lse=lse, E=E, inv_sum=inv_sum)
 
 
 @nn._attention.kernel("cpu", "query", "key", "value", "mask")
 def _(
     xp: Any, g: Any, query: Any, key: Any, value: Any, mask: Any, is_causal: bool, scale: float,
-    dropout_p: float, rng: Any, lse: Any, out: Any, needs: Any,
+    dropout_p: float, rng: Any, lse: Any, E: Any, inv_sum: Any, out: Any, needs: Any,
 ) -> Any:  # fmt: skip
     if not _plain(query, key, value, mask):
         with one_blas_thread():
             return _attention_rule(
                 xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, lse, out, needs
             )
-    dq, dk, dv = (_side_by_side(*a.shape, a.dtype) for a in (query, key, value))
+    dq, dk, dv = _gradients_of(query, key, value)
     L = query.shape[2]
     work = _Work(query, key.shape[2], is_causal, dropout_p, rng)
 
     def part(where: tuple) -> None:
         q, k, grad = query[where] * scale, key[where], g[where]
         keep = work.keep(where, q.dtype)
-        q_lse, k_one = _with_column(q, -lse[where][..., 0]), _with_column(k, 1)
+        if E is None:
+            q_lse, k_one = _with_column(q, -lse[where][..., 0]), _with_column(k, 1)
+        else:  # P = E * inv_sum, whose second factor goes with g
+            grad = grad * inv_sum[where]
         g_sum = _with_column(grad, -np.vecdot(grad, out[where]))  # sum: of P * dP over the keys
         v_one = _with_column(value[where], 1)
         if keep is not None:
@@ -156,18 +170,21 @@ def _(
         seen = work.tiles[-1][1]
         into_k[:, seen:] = into_v[:, seen:] = 0
         for rows, n in reversed(work.tiles):  # the last sees most keys: it writes, others add
-            p = np.matmul(q_lse[:, rows], k_one[:, :n].swapaxes(1, 2))  # ln P
-            if not p.max() < SAFE:
-                p = work.without_hidden(p, rows)
-            np.exp(p, p)
-            work.hide(p, rows)
+            if E is None:
+                p = np.matmul(q_lse[:, rows], k_one[:, :n].swapaxes(1, 2))  # ln P
+                if not p.max() < SAFE:
+                    p = work.without_hidden(p, rows)
+                np.exp(p, p)
+                work.hide(p, rows)
+            else:
+                p = E[where][:, rows, :n]
             dS = np.matmul(g_sum[:, rows], v_one[:, :n].swapaxes(1, 2))
             if keep is not None:
                 dS *= keep[:, rows, :n]
                 dS += row_sum[:, rows]
             dS *= p
             if keep is not None:
-                p *= keep[:, rows, :n]
+                p = p * keep[:, rows, :n]
             np.matmul(dS, k[:, :n], out=dq[where][:, rows])
             if rows.stop == L:
                 np.matmul(dS.swapaxes(1, 2), q[:, rows], out=into_k[:, :n])
