@@ -72,15 +72,16 @@ class Plan:
         expressions = [source for _, _, source in self.sources]
         listed = "".join(e + ", " for e in expressions)
         self.fetch = eval(f"lambda a, out, saved, static: ({listed})", {"_shape": np.shape})
-        self.keeps_arrays = any(kind in ("argument", "out", "saved", "extra") for kind, _, _ in self.sources)
+        kinds = {kind for kind, _, _ in self.sources}
+        self.keeps_arrays = not kinds.isdisjoint(("argument", "out", "saved", "extra"))
         self.written = [self._step(names, rule_names, rule) for rule_names, rule in written]
         self.steps = [self._step(names, rule_names, rule) for rule_names, rule in taken]
         # versions to watch: arguments whose own arrays are kept, and the output
         self.watched = [i for kind, i, _ in self.sources if kind == "argument"]
         if op.variadic and self.watched:
             self.watched = list(range(count))
-        self.watches_out = any(kind == "out" for kind, _, _ in self.sources)
-        self.uses_saved = any(kind == "saved" for kind, _, _ in self.sources)
+        self.watches_out = "out" in kinds
+        self.uses_saved = "saved" in kinds
 
     def _chosen(self, wanted: list[str], module: str | None) -> list[tuple[tuple, Rule | None]]:
         """The rules that serve the wanted arguments, each once; kernels for arrays of `module`.

@@ -44,7 +44,8 @@ class _Work:
         B, H, L, _ = q.shape
         self.shape, self.is_causal, self.dropout_p, self.rng = (H, L, S), is_causal, dropout_p, rng
         heads = max(1, 2 * BLOCK_BYTES // (min(L, ROWS) * S * q.itemsize))
-        self.parts = [(b, slice(h, min(h + heads, H))) for b in range(B) for h in range(0, H, heads)]
+        groups = [slice(h, min(h + heads, H)) for h in range(0, H, heads)]
+        self.parts = [(b, group) for b in range(B) for group in groups]
         rows = [slice(i, min(i + ROWS, L)) for i in range(0, L, ROWS)]
         self.tiles = [(r, min(r.stop, S) if is_causal else S) for r in rows]
         self.seen = np.tril(np.ones((ROWS, ROWS), q.dtype))  # of the square on the diagonal
@@ -73,8 +74,9 @@ class _Work:
         return random.keep_mask(np, self.rng, size, self.dropout_p, dtype, start)
 
 
-def _side_by_side(B: int, H: int, L: int, E: int, dtype: Any) -> np.ndarray:
+def _side_by_side(shape: tuple, dtype: Any) -> np.ndarray:
     """An empty (B, H, L, E) with heads side by side in memory: merging them again is free."""
+    B, H, L, E = shape
     return np.empty((B, L, H, E), dtype).transpose(0, 2, 1, 3)
 
 
@@ -84,7 +86,7 @@ def _gradients_of(q: Any, k: Any, v: Any) -> Any:
     if q.shape == k.shape == v.shape:
         B, H, L, E = q.shape
         return np.empty((B, L, 3, H, E), q.dtype).transpose(2, 0, 3, 1, 4)
-    return [_side_by_side(*a.shape, a.dtype) for a in (q, k, v)]
+    return [_side_by_side(a.shape, a.dtype) for a in (q, k, v)]
 
 
 def _with_column(a: np.ndarray, column: Any) -> np.ndarray:
@@ -108,7 +110,7 @@ def _(
             )  # fmt: skip
     B, H, L, _ = query.shape
     S = key.shape[2]
-    out = _side_by_side(B, H, L, value.shape[3], query.dtype)
+    out = _side_by_side((B, H, L, value.shape[3]), query.dtype)
     lse, inv_sum = np.empty((2, B, H, L, 1), query.dtype)
     E = np.empty((B, H, L, S), query.dtype) if S <= 3 * query.shape[3] else None
     work = _Work(query, S, is_causal, dropout_p, rng)
