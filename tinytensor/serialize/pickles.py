@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import CheckpointError
-from .files import opened
+from .files import opened, whole_file
 from .machine import Machine, Refused, key
 
 PLAIN = (bool, int, float, complex, str, bytes, bytearray, type(None))
@@ -26,21 +24,12 @@ def save_pickle(path: str | Path, mapping: Mapping[str, Any]) -> None:
     Raises CheckpointError naming what cannot be written, by its path in the mapping.
     """
     path = Path(path)
-    temporary = path.with_name(f".unfinished-{path.name}")
     try:
         plain_mapping = plain(mapping, "")
     except RecursionError:
         raise CheckpointError(f"{path}: cannot save a mapping that contains itself") from None
-    try:
-        with temporary.open("wb") as file:
-            pickle.dump(plain_mapping, file, protocol=5)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise CheckpointError(f"{path}: could not be written: {error.strerror}") from error
+    with whole_file(path) as file:
+        pickle.dump(plain_mapping, file, protocol=5)
 
 
 def load_pickle(path: str | Path) -> Any:
