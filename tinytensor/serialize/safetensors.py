@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from .files import mapped, whole_file
-from .machine import BFLOAT16
+from .machine import BFLOAT16, widen
 
 DTYPES = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": BFLOAT16,
@@ -138,6 +138,7 @@ def converted(name: str, array: np.ndarray, kind: np.dtype) -> np.ndarray:
     """The array in its dtype of storage; what was finite stays finite."""
     if array.dtype == kind:
         return array.view("<u2") if kind == BFLOAT16 else array
+    array = widen(array)
     if kind == BFLOAT16:
         return array.view("<u2") if array.dtype.name == "bfloat16" else narrow(array)
     with np.errstate(over="ignore"):
