@@ -93,7 +93,8 @@ class Chat:
         text = [i for turn in self.turns for i in turn]
         w = self.settings
         if self.writer is None:
-            self.writer = Writer(self.model, [text], w.sampler, w.seed)
+            self.writer = Writer(self.model, [text], w.sampler, w.seed,
+                                 vocab_size=self.tokenizer.vocab_size)  # fmt: skip
         self.writer.resume(text)
         self.writer.sampler = w.sampler
         self.writer.rows[0].generator = stream(w.seed, self.answers)

@@ -67,7 +67,6 @@ class Completion:
         self, tokenizer: Any, max_new_tokens: int, stops: Sequence[str] = (), alternatives: int = 0
     ):
         self.tokenizer, self.limit, self.alternatives = tokenizer, max_new_tokens, alternatives
-        self.end_of_text = getattr(tokenizer, "end_of_text", None)
         self.decoder, self.stops = StreamDecoder(tokenizer), StopStrings(stops)
         self.ids: list[int] = []
         self.text, self.finish_reason = "", None
@@ -80,7 +79,7 @@ class Completion:
         if self.alternatives:
             self.logprobs.append(token_logprob(self.tokenizer, token, logits, self.alternatives))
         self.seconds = perf_counter() - self.began
-        if token == self.end_of_text:
+        if token == self.tokenizer.end_of_text:
             return self.end("end_of_text")
         piece = self.stops.feed(self.decoder.feed(token))
         self.text += piece
@@ -130,7 +129,8 @@ def write(
         step = max(1, rows // len(chosen))
         for p in range(0, len(prompts), step):
             some = prompts[p : p + step]
-            writer = Writer(model, some, sampler, seed, chosen, max_new_tokens)
+            writer = Writer(model, some, sampler, seed, chosen, max_new_tokens,
+                            tokenizer.vocab_size)  # fmt: skip
             texts = [Completion(tokenizer, max_new_tokens, stops, alternatives)
                      for _ in range(len(some) * len(chosen))]  # fmt: skip
             with evaluating(model):
@@ -172,9 +172,8 @@ def encode(tokenizer: Any, prompt: str) -> list[int]:
     """A prompt's ids; of an empty one, end-of-text's or a newline's: what texts begin after."""
     if prompt:
         return tokenizer.encode(prompt).tolist()
-    end_of_text = getattr(tokenizer, "end_of_text", None)
-    if end_of_text is not None:
-        return [end_of_text]
+    if tokenizer.end_of_text is not None:
+        return [tokenizer.end_of_text]
     try:
         return tokenizer.encode("\n").tolist()
     except UserError:

@@ -46,15 +46,17 @@ class Writer:
             tokens, logits = writer.step()          # one more token for each of writer.rows
 
     Sample i of every prompt is drawn from stream i of the seed. The rows are prompt by prompt.
-    room    how many tokens will be written at most: the cache need not hold more
-    cached  False computes the whole window for every token: slower, the same tokens
+    room        how many tokens will be written at most: the cache need not hold more
+    vocab_size  of the tokenizer: a model may have more logits, as padding, than it has tokens
+    cached      False computes the whole window for every token: slower, the same tokens
     """
 
     def __init__(
         self, model: Any, prompts: Sequence[Sequence[int]], sampler: Sampler, seed: int,
-        samples: Sequence[int] = (0,), room: int | None = None, cached: bool = True,
+        samples: Sequence[int] = (0,), room: int | None = None, vocab_size: int | None = None,
+        cached: bool = True,
     ):  # fmt: skip
-        self.model, self.sampler = model, sampler
+        self.model, self.sampler, self.vocab_size = model, sampler, vocab_size
         self.device = next(iter(model.parameters())).device
         self.rows = [Row(ids, seed, samples[0]) for ids in prompts]
         self.more = samples[1:]  # of each prompt, which is read once
@@ -67,6 +69,7 @@ class Writer:
         """One more token for each row: the tokens, and the logits (rows, V) they came from."""
         with tt.no_grad():
             logits = self._logits() if self.cache is None else self._logits_from_cache()
+        logits = logits[:, : self.vocab_size]
         if self.more:
             logits = self._multiply(logits)
         tokens = []

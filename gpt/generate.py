@@ -70,21 +70,22 @@ def go_on(
 def load_model(path: str, device: str) -> tuple[Any, Any, str]:
     """(model, its tokenizer, its name) from a run, a checkpoint or a folder of GPT-2's kind.
 
-    Raises CheckpointError for what is none of them, or damaged.
+    Raises CheckpointError or PretrainedError for what is none of them, or damaged.
     """
     import tinytensor as tt
 
-    from . import tokenizers
     from .checkpoint import STATE, Checkpoint
     from .models import build_model
+    from .pretrained import load, open_source
 
-    where = tt.backend.resolve(device)
+    where = str(tt.backend.resolve(device))
     folder = Path(path).expanduser()
-    ours = (folder / "checkpoints").is_dir() or (folder / STATE).exists()
-    if (folder / "config.json").exists() and not ours:
-        from .model import GPT
-
-        return GPT.from_pretrained(folder).to(where), tokenizers.get(folder), folder.name
+    if not ((folder / "checkpoints").is_dir() or (folder / STATE).exists()):
+        source = open_source(folder)
+        if source.tokenizer is None:
+            raise UserError(f"{path}: has no tokenizer: put vocab.json and merges.txt beside the "
+                            "weights, as they came with the model")  # fmt: skip
+        return load(source, where), source.tokenizer, f"{folder.name}, {source.kind}"
     saved = Checkpoint.find(folder)
     model = build_model(saved.config).to(where)
     model.load_state_dict({name: tt.tensor(w) for name, w in saved.weights().items()})

@@ -11,6 +11,7 @@ Shapes: B batch, T time, C = n_embd, nh = n_head, hs = C / nh, V = vocab_size.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import tinytensor as tt
@@ -74,9 +75,9 @@ class Block(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.post_norm = config.norm_position == "post"
-        self.ln_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.ln_1 = nn.LayerNorm(config.n_embd, config.norm_eps, bias=config.bias)
         self.attn = CausalSelfAttention(config)
-        self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.ln_2 = nn.LayerNorm(config.n_embd, config.norm_eps, bias=config.bias)
         self.mlp = MLP(config)
 
     def forward(self, x: tt.Tensor, past: LayerReading | None = None) -> tt.Tensor:
@@ -102,8 +103,8 @@ class GPT(nn.Module):
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.drop = nn.Dropout(config.dropout)
         self.h = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
-        self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.ln_f = nn.LayerNorm(config.n_embd, config.norm_eps, bias=config.bias)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=config.head_bias)
         if config.tie_weights:  # Press & Wolf 2017: reading and writing share one matrix
             self.lm_head.weight = self.wte.weight
         self._init_weights()
@@ -159,3 +160,16 @@ class GPT(nn.Module):
     def generate(self, idx: tt.Tensor, max_new_tokens: int, **options: Any) -> tt.Tensor:
         """idx (B, T) continued: see gpt.decoding.generate."""
         return generate(self, idx, max_new_tokens, **options)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, device: str = "cpu", **options: Any) -> GPT:
+        """A model from a Hugging Face folder, a run or a file: see gpt.pretrained."""
+        from .pretrained import from_pretrained
+
+        return from_pretrained(path, device, **options)
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> None:
+        """Write a folder that `transformers` loads: see gpt.huggingface.save_pretrained."""
+        from .huggingface import save_pretrained
+
+        save_pretrained(self, folder, **options)
