@@ -124,11 +124,11 @@ def write(
     """
     rows = 1 if show else ROWS
     out: list[list[Completion]] = [[] for _ in prompts]
-    for s in range(0, len(samples), rows):
-        chosen = samples[s : s + rows]
-        step = max(1, rows // len(chosen))
-        for p in range(0, len(prompts), step):
-            some = prompts[p : p + step]
+    many = max(1, rows // len(samples))
+    for p in range(0, len(prompts), many):
+        some = prompts[p : p + many]
+        for s in range(0, len(samples), rows):
+            chosen = samples[s : s + rows]
             writer = Writer(model, some, sampler, seed, chosen, max_new_tokens,
                             tokenizer.vocab_size)  # fmt: skip
             texts = [Completion(tokenizer, max_new_tokens, stops, alternatives)

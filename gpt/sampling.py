@@ -46,15 +46,13 @@ class Sampler(Group):
 
     def choose(self, logits: np.ndarray, seen: Sequence[int], generator: Generator) -> int:
         """The next token, given logits (V,) and the tokens that the text has already."""
+        if not math.isfinite(logits.max()):  # NaN is the largest of all
+            raise UserError("the model's output is not finite: did its training diverge?")
         if self.repetition_penalty != 1:
             logits = penalize(logits, seen, self.repetition_penalty)
         if self.temperature == 0:
-            token = int(logits.argmax())
-        else:
-            token = pick(self.probabilities(logits), draw(generator))
-        if not math.isfinite(logits[token]):
-            raise UserError("the model's output is not finite: did its training diverge?")
-        return token
+            return int(logits.argmax())
+        return pick(self.probabilities(logits), draw(generator))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """What tokens are drawn with, (V,) float64: by temperature (not 0) and the cuts."""
