@@ -134,7 +134,10 @@ class Chat:
         """Drop the oldest turns until there is room for an answer beside the rest."""
         room = min(self.settings.max_new_tokens, self.model.block_size // 2)
         dropped = 0
-        while self.turns and sum(map(len, self.turns)) + new + room > self.model.block_size:
+        last = 0 if new else 1  # which there is nothing but to go on from
+        while len(self.turns) > last and (
+            sum(map(len, self.turns)) + new + room > self.model.block_size
+        ):
             self.turns.pop(0)
             dropped += 1
         if dropped:
