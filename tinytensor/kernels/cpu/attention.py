@@ -19,6 +19,7 @@ from ..threads import one_blas_thread, parallel
 from .blocks import BLOCK_BYTES
 
 ROWS = 64  # query rows of a tile
+LONG = 500_000  # numbers of keys: above, one token's look at them is worth a second thread
 SAFE = 60.0  # scores within +-60 need no shift: e^60, summed over a long context, is finite
 
 _attention = nn._attention.op.forward
@@ -108,6 +109,8 @@ def _(
                 xp, query, key, value, mask,
                 is_causal=is_causal, scale=scale, dropout_p=dropout_p, rng=rng,
             )  # fmt: skip
+    if query.shape[2] == 1 and not is_causal and not dropout_p:
+        return _one_query(query, key, value, scale)
     B, H, L, _ = query.shape
     S = key.shape[2]
     out = _side_by_side((B, H, L, value.shape[3]), query.dtype)
@@ -140,6 +143,28 @@ def _(
     with one_blas_thread():
         parallel(part, work.parts)
     return out, Saved(lse=lse, E=E, inv_sum=inv_sum)
+
+
+def _one_query(query: Any, key: Any, value: Any, scale: float) -> Any:
+    """One token beside those in a cache: a pass over the keys, and one over the values."""
+    B, H, _, _ = query.shape
+    lse = np.empty((B, H, 1, 1), query.dtype)
+    out = np.empty((B, H, 1, value.shape[3]), query.dtype)
+
+    def part(heads: slice) -> None:
+        e = np.matmul(query[:, heads] * scale, key[:, heads].swapaxes(2, 3))  # (B, heads, 1, S)
+        top = e.max(axis=3, keepdims=True)
+        e -= top
+        np.exp(e, e)
+        total, o = e.sum(axis=3, keepdims=True), out[:, heads]
+        np.matmul(e, value[:, heads], out=o)
+        o /= total
+        np.add(np.log(total, total), top, out=lse[:, heads])
+
+    halves = [slice(0, H // 2), slice(H // 2, H)] if key.size > LONG and H > 1 else [slice(0, H)]
+    with one_blas_thread():
+        parallel(part, halves)
+    return out, Saved(lse=lse)
 
 
 @nn._attention.kernel("cpu", "query", "key", "value", "mask")
