@@ -40,19 +40,22 @@ class CausalSelfAttention(nn.Module):
         self.resid_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: tt.Tensor, past: LayerReading | None = None) -> tt.Tensor:
-        B, T, C = x.shape
-        # one product for queries, keys and values, then heads become a batch dimension
-        qkv = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, nh, hs)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, nh, T, hs) each
-        mask, is_causal = None, True
-        if past is not None:  # S = T + what the cache holds
-            k, v = past.extend(k, v)  # (B, nh, S, hs) each
-            mask, is_causal = past.mask, past.is_causal
-        y = F.scaled_dot_product_attention(
-            q, k, v, mask, self.dropout if self.training else 0.0, is_causal
-        )  # (B, nh, T, hs)
-        y = y.transpose(1, 2).reshape(B, T, C)  # heads side by side again
+        qkv = self.c_attn(x)  # (B, T, 3C): queries, keys and values of all heads in one product
+        if past is None:
+            p = self.dropout if self.training else 0.0
+            y = F.packed_attention(qkv, self.n_head, p, is_causal=True)  # (B, T, C)
+        else:
+            y = self.read_on(qkv, past)
         return self.resid_dropout(self.c_proj(y))
+
+    def read_on(self, qkv: tt.Tensor, past: LayerReading) -> tt.Tensor:
+        """The same step by step, where the cache holds keys and values of earlier tokens."""
+        B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+        heads = qkv.view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, nh, hs)
+        q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)  # (B, nh, T, hs) each
+        k, v = past.extend(k, v)  # (B, nh, S, hs) each, S = T + what the cache held
+        y = F.scaled_dot_product_attention(q, k, v, past.mask, 0.0, past.is_causal)
+        return y.transpose(1, 2).reshape(B, T, C)  # heads side by side again
 
 
 class MLP(nn.Module):
@@ -84,8 +87,8 @@ class Block(nn.Module):
         if self.post_norm:
             x = self.ln_1(x + self.attn(x, past))
             return self.ln_2(x + self.mlp(x))
-        x = x + self.attn(self.ln_1(x), past)
-        return x + self.mlp(self.ln_2(x))
+        h, x = self.ln_2(self.attn(self.ln_1(x), past), residual=x)  # x + attn(...), and its norm
+        return x + self.mlp(h)
 
 
 def sinusoids(T: int, C: int) -> tt.Tensor:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ArgumentError
-from .node import Node, Variable, late, wrap
+from .node import Node, Port, Variable, late, wrap
 
 if TYPE_CHECKING:
     from .op import Op
@@ -61,7 +61,7 @@ class Plan:
         wanted = [n for n, need in zip(names, needs) if need]
         if op.variadic:
             wanted = [op.params[0]]
-        written, taken = self._chosen(wanted, None), self._chosen(wanted, module)
+        written, taken = self._chosen(wanted, ""), self._chosen(wanted, module)
         keep: list[str] = []
         for _, rule in written + taken:
             for p in rule.parameters if rule else ():
@@ -83,22 +83,25 @@ class Plan:
         self.watches_out = "out" in kinds
         self.uses_saved = "saved" in kinds
 
-    def _chosen(self, wanted: list[str], module: str | None) -> list[tuple[tuple, Rule | None]]:
+    def _chosen(self, wanted: list[str], module: str) -> list[tuple[tuple, Rule | None]]:
         """The rules that serve the wanted arguments, each once; kernels for arrays of `module`.
 
         A kernel for several rules is taken where all that it serves is wanted.
         """
         chosen: list[tuple[tuple, Rule | None]] = []
         served: set[str] = set()
+        rules = self.op.rules
         for n in wanted:
-            rule = self.op.rules.get(n)
+            rule = rules.get(n)
             if n in served:
                 continue
             if rule is None:
                 chosen.append(((n,), None))
                 continue
-            for kernel in rule.kernels.get(module or "", ()):
-                if rule.joint or served.isdisjoint(kernel.names) and set(kernel.names) <= {*wanted}:
+            for kernel in rule.kernels.get(module, ()):
+                whole = all(kernel in rules[m].kernels.get(module, ()) for m in kernel.names)
+                free = served.isdisjoint(kernel.names) and set(kernel.names) <= {*wanted}
+                if whole and (free or rule.joint):
                     rule = kernel
                     break
             served.update(rule.names)
@@ -145,6 +148,10 @@ class Plan:
         for (kind, key, _), value in zip(self.sources, values):
             if kind == "argument":
                 value = _regrow(value, node.parents, key, self.op.variadic)
+            elif kind == "out" and type(value) is tuple:
+                like = [(o.shape, o.dtype) for o in value]
+                ports = [Port(node, i, len(value), like) for i in range(len(value))]
+                value = tuple([wrap(o, port, True) for o, port in zip(value, ports)])
             elif kind == "out":
                 value = wrap(value, node, True)
             elif kind == "extra":

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import tinytensor as tt
 from tinytensor.kernels import threads
 from tinytensor.kernels.cpu.blocks import row_blocks
-from tinytensor.ops import activations, elementwise, index, linalg, nn, shape
+from tinytensor.ops import activations, elementwise, fused, index, linalg, nn
 from tinytensor.random import Key
 
 # How far rounding may move a sum of n terms of size 1: a few ulp times sqrt(n), generously.
@@ -68,7 +68,21 @@ CASES = {
         linalg._matmul, [numbers(rng, d, 2, n, 30), numbers(rng, d, 30, 50)], {}
     ),
     "add": lambda rng, d, n: (elementwise.add, [*numbers(rng, d, 2, 30 * n, 37)], {"alpha": 1}),
-    "unbind": lambda rng, d, n: (shape._unbind, [numbers(rng, d, n, 3, 5)], {"dim": n % 3}),
+    "add_layer_norm": lambda rng, d, n: (
+        fused._add_layer_norm,
+        [*numbers(rng, d, 2, n, 3, 40), *numbers(rng, d, 2, 40)],
+        {"eps": 1e-5},
+    ),
+    "packed_attention": lambda rng, d, n: (
+        fused._packed_attention,
+        [numbers(rng, d, 2, n % 140 + 1, 3 * 3 * 8)],
+        {"n_head": 3, "is_causal": bool(n % 2), "scale": 0.3},
+    ),
+    "packed_attention, dropout": lambda rng, d, n: (
+        fused._packed_attention,
+        [numbers(rng, d, 2, n % 140 + 1, 3 * 3 * 40)],
+        {"n_head": 3, "is_causal": True, "scale": 0.3, "dropout_p": 0.4, "rng": Key(7, n)},
+    ),
     "add_rows": lambda rng, d, n: (
         index._add_rows, [numbers(rng, d, n, 5)], {"index": rng.integers(0, 9, n), "count": 11}
     ),
@@ -140,11 +154,13 @@ def test_kernels_equal_their_references(name, n, dtype, count, seed):
         np.testing.assert_array_equal(ours, same)
 
 
-@pytest.mark.parametrize("name", ["layer_norm", "rms_norm", "attention"])
+@pytest.mark.parametrize(
+    "name", ["layer_norm", "add_layer_norm", "rms_norm", "attention", "packed_attention"]
+)
 def test_kernels_save_what_their_references_save(name):
     op, arrays, static = CASES[name](np.random.default_rng(0), "float64", 101)
-    _, saved = op.op.implementations["numpy"](np, *arrays, **static)
-    _, expected = op.op.forward(np, *arrays, **static)
+    *_, saved = op.op.implementations["numpy"](np, *arrays, **static)
+    *_, expected = op.op.forward(np, *arrays, **static)
     assert saved.keys() >= expected.keys()
     for key in expected:
         np.testing.assert_allclose(saved[key], expected[key], rtol=1e-11, atol=1e-13)
@@ -255,17 +271,3 @@ def test_memory_of_one_step_serves_the_next():
     for _ in range(10):
         (x + x).tanh()
     assert faults() - before < 350  # one fresh array alone is 352 pages
-
-
-def test_parts_that_lie_in_place_are_not_moved():
-    """Heads taken apart: where their gradients are one array already, backward copies nothing."""
-    x = tt.randn(3, 4, 5, requires_grad=True)
-    node = (x * 1).unbind(1)[0]._node.parents[0]
-    whole = np.random.default_rng(0).standard_normal((3, 4, 5), np.float32)
-    parts = tuple(whole[:, i] for i in range(4))
-    (g,) = node.vjp(parts, False)
-    assert np.shares_memory(g, whole)
-    np.testing.assert_array_equal(g, whole)
-    for others in (parts[::-1], tuple(p.copy() for p in parts), (parts[0], *parts[:3])):
-        (g,) = node.vjp(others, False)
-        np.testing.assert_array_equal(g, np.stack(others, axis=1))

@@ -38,7 +38,8 @@ def gelu_slope_rows(g: np.ndarray, x: np.ndarray, out: np.ndarray, dx: np.ndarra
     tiny = not s.min() > 1e-30  # somewhere out / x is 0 / 0, or a quotient of denormal numbers
     np.multiply(s, 3 * 0.044715 * _C, dx)
     dx += _C  # 2u'
-    np.divide(out, x, s)
+    with np.errstate(invalid="ignore"):
+        np.divide(out, x, s)
     if tiny:
         s[np.abs(x) < 1e-15] = 0.5
     dx *= s

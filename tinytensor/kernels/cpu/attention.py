@@ -8,15 +8,16 @@ over the tile: both ride in the products, as one more column beside query and be
 
 from __future__ import annotations
 
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 
 from ... import random
 from ...op import Saved
-from ...ops import nn
+from ...ops import fused, nn
 from ..threads import one_blas_thread, parallel
-from .blocks import BLOCK_BYTES
+from .blocks import BLOCK_BYTES, plain
 
 ROWS = 64  # query rows of a tile
 LONG = 500_000  # numbers of keys: above, one token's look at them is worth a second thread
@@ -38,18 +39,32 @@ def _plain(q: Any, k: Any, v: Any, mask: Any) -> bool:
     )
 
 
+@lru_cache(maxsize=64)
+def _cut(B: int, H: int, L: int, S: int, itemsize: int, is_causal: bool) -> tuple[list, list]:
+    """Parts (batch, heads) for the threads, and the tiles of each: (rows, how many keys they see)"""
+    heads = max(1, 2 * BLOCK_BYTES // (min(L, ROWS) * S * itemsize))
+    groups = [slice(h, min(h + heads, H)) for h in range(0, H, heads)]
+    rows = [slice(i, min(i + ROWS, L)) for i in range(0, L, ROWS)]
+    return (
+        [(b, group) for b in range(B) for group in groups],
+        [(r, min(r.stop, S) if is_causal else S) for r in rows],
+    )
+
+
+@cache
+def _seen(dtype: Any) -> np.ndarray:
+    """Of the square on the diagonal: 1 where a query sees a key, else 0."""
+    return np.tril(np.ones((ROWS, ROWS), dtype))
+
+
 class _Work:
-    """One call cut up: parts (batch, heads) for the threads, in each tiles of (rows, keys seen)."""
+    """One call cut up."""
 
     def __init__(self, q: Any, S: int, is_causal: bool, dropout_p: float, rng: Any):
         B, H, L, _ = q.shape
         self.shape, self.is_causal, self.dropout_p, self.rng = (H, L, S), is_causal, dropout_p, rng
-        heads = max(1, 2 * BLOCK_BYTES // (min(L, ROWS) * S * q.itemsize))
-        groups = [slice(h, min(h + heads, H)) for h in range(0, H, heads)]
-        self.parts = [(b, group) for b in range(B) for group in groups]
-        rows = [slice(i, min(i + ROWS, L)) for i in range(0, L, ROWS)]
-        self.tiles = [(r, min(r.stop, S) if is_causal else S) for r in rows]
-        self.seen = np.tril(np.ones((ROWS, ROWS), q.dtype))  # of the square on the diagonal
+        self.parts, self.tiles = _cut(B, H, L, S, q.itemsize, is_causal)
+        self.seen = _seen(q.dtype)
 
     def hide(self, p: np.ndarray, rows: slice) -> None:
         """Zero the probabilities of keys behind their query."""
@@ -81,15 +96,6 @@ def _side_by_side(shape: tuple, dtype: Any) -> np.ndarray:
     return np.empty((B, L, H, E), dtype).transpose(0, 2, 1, 3)
 
 
-def _gradients_of(q: Any, k: Any, v: Any) -> Any:
-    """Empty arrays like q, k and v. If they came out of one product, so do their gradients go into
-    one, in place: (B, L, 3, H, E)."""
-    if q.shape == k.shape == v.shape:
-        B, H, L, E = q.shape
-        return np.empty((B, L, 3, H, E), q.dtype).transpose(2, 0, 3, 1, 4)
-    return [_side_by_side(a.shape, a.dtype) for a in (q, k, v)]
-
-
 def _with_column(a: np.ndarray, column: Any) -> np.ndarray:
     """(heads, n, E) with one more column."""
     out = np.empty((*a.shape[:2], a.shape[2] + 1), a.dtype)
@@ -111,6 +117,14 @@ def _(
             )  # fmt: skip
     if query.shape[2] == 1 and not is_causal and not dropout_p:
         return _one_query(query, key, value, scale)
+    out, lse, E, inv_sum = _forward(query, key, value, is_causal, scale, dropout_p, rng)
+    return out, Saved(lse=lse, E=E, inv_sum=inv_sum)
+
+
+def _forward(
+    query: Any, key: Any, value: Any, is_causal: bool, scale: float, dropout_p: float, rng: Any
+) -> tuple:
+    """out, lse, E = e^(score - shift of its row), None if it is not kept, and 1 / sum of a row"""
     B, H, L, _ = query.shape
     S = key.shape[2]
     out = _side_by_side((B, H, L, value.shape[3]), query.dtype)
@@ -142,7 +156,7 @@ def _(
 
     with one_blas_thread():
         parallel(part, work.parts)
-    return out, Saved(lse=lse, E=E, inv_sum=inv_sum)
+    return out, lse, E, inv_sum
 
 
 def _one_query(query: Any, key: Any, value: Any, scale: float) -> Any:
@@ -177,8 +191,18 @@ def _(
             return _attention_rule(
                 xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, lse, out, needs
             )
-    dq, dk, dv = _gradients_of(query, key, value)
-    L = query.shape[2]
+    into = tuple(_side_by_side(a.shape, a.dtype) for a in (query, key, value))
+    saved = (lse, E, inv_sum, out)
+    _backward(g, query, key, value, is_causal, scale, dropout_p, rng, saved, into)
+    return *into, None
+
+
+def _backward(
+    g: Any, query: Any, key: Any, value: Any, is_causal: bool, scale: float, dropout_p: float,
+    rng: Any, saved: tuple, into: tuple,
+) -> None:  # fmt: skip
+    """The gradients of query, key and value, written into three arrays of their shapes."""
+    (lse, E, inv_sum, out), (dq, dk, dv), L = saved, into, query.shape[2]
     work = _Work(query, key.shape[2], is_causal, dropout_p, rng)
 
     def part(where: tuple) -> None:
@@ -224,4 +248,46 @@ def _(
 
     with one_blas_thread():
         parallel(part, work.parts)
-    return dq, dk, dv, None
+
+
+# ------------------------------------------------------------------------------ packed
+
+
+_packed = fused._packed_attention.op.forward
+_packed_rule = fused._packed_attention.op.rules["qkv"].function
+
+
+def _heads(x: np.ndarray, n_head: int, parts: int) -> np.ndarray:
+    """(B, T, parts * C) as (parts, B, n_head, T, hs): a view"""
+    B, T, width = x.shape
+    return x.reshape(B, T, parts, n_head, width // (parts * n_head)).transpose(2, 0, 3, 1, 4)
+
+
+@fused._packed_attention.kernel("cpu")
+def _(
+    xp: Any, qkv: Any, *, n_head: int, is_causal: bool = False, scale: float = 1.0,
+    dropout_p: float = 0.0, rng: Any = None,
+) -> Any:  # fmt: skip
+    if not plain(qkv):
+        return _packed(
+            xp, qkv, n_head=n_head, is_causal=is_causal, scale=scale, dropout_p=dropout_p, rng=rng
+        )
+    q, k, v = _heads(qkv, n_head, 3)
+    out, lse, E, inv_sum = _forward(q, k, v, is_causal, scale, dropout_p, rng)
+    merged = out.transpose(0, 2, 1, 3).reshape(*qkv.shape[:2], -1)
+    return merged, Saved(lse=lse, E=E, inv_sum=inv_sum)
+
+
+@fused._packed_attention.kernel("cpu", "qkv")
+def _(
+    xp: Any, g: Any, qkv: Any, out: Any, n_head: int, is_causal: bool, scale: float,
+    dropout_p: float, rng: Any, lse: Any, E: Any, inv_sum: Any,
+) -> Any:  # fmt: skip
+    if not plain(qkv, g, out):
+        return _packed_rule(xp, g, qkv, out, n_head, is_causal, scale, dropout_p, rng, lse)
+    (grad,), (result,) = _heads(g, n_head, 1), _heads(out, n_head, 1)
+    q, k, v = _heads(qkv, n_head, 3)
+    d_qkv = np.empty_like(qkv)
+    saved, into = (lse, E, inv_sum, result), tuple(_heads(d_qkv, n_head, 3))
+    _backward(grad, q, k, v, is_causal, scale, dropout_p, rng, saved, into)
+    return d_qkv

@@ -10,35 +10,70 @@ from typing import Any
 import numpy as np
 
 from ...op import Saved
-from ...ops import nn
+from ...ops import fused, nn
 from ...ops.linalg import as_rows
 from ..threads import parallel
 from .blocks import plain, row_blocks
 
 _layer_norm = nn._layer_norm.op.forward
 _layer_norm_rule = nn._layer_norm.op.rules["x"].function
+_add_layer_norm = fused._add_layer_norm.op.forward
+_add_layer_norm_rule = fused._add_layer_norm.op.rules["x"].function
 
 
 @nn._layer_norm.kernel("cpu")
 def _(xp: Any, x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
     if not plain(x, weight, bias):
         return _layer_norm(xp, x, weight, bias, eps=eps)
-    rows = as_rows(x)
-    n, width = rows.shape
+    out, _, mean, inv_std = _forward(x, None, weight, bias, eps)
+    return out, Saved(mean=mean, inv_std=inv_std)
+
+
+@nn._layer_norm.kernel("cpu", "x", "weight", "bias")
+def _(xp: Any, g: Any, x: Any, weight: Any, mean: Any, inv_std: Any) -> Any:
+    if weight is None or not plain(g, x, weight):
+        return _layer_norm_rule(xp, g, x, weight, mean, inv_std)
+    return _backward(g, None, x, weight, mean, inv_std)
+
+
+@fused._add_layer_norm.kernel("cpu")
+def _(
+    xp: Any, x: Any, residual: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5
+) -> Any:
+    if not plain(x, residual, weight, bias):
+        return _add_layer_norm(xp, x, residual, weight, bias, eps=eps)
+    out, total, mean, inv_std = _forward(x, residual, weight, bias, eps)
+    return out, total, Saved(mean=mean, inv_std=inv_std)
+
+
+@fused._add_layer_norm.kernel("cpu", "x", "residual", "weight", "bias")
+def _(xp: Any, g: Any, out: Any, weight: Any, mean: Any, inv_std: Any) -> Any:
+    if weight is None or not plain(*g, out[1], weight):
+        return _add_layer_norm_rule(xp, g, out, weight, mean, inv_std)
+    dx, d_weight, d_bias = _backward(*g, out[1], weight, mean, inv_std)
+    return dx, dx, d_weight, d_bias
+
+
+def _forward(x: Any, residual: Any, weight: Any, bias: Any, eps: float) -> tuple:
+    """out, total = x + residual (x itself if there is none), and total's mean and 1 / std"""
+    rows, n, width = as_rows(x), x.size // x.shape[-1], x.shape[-1]
     out = np.empty_like(rows)
-    mean, inv_std = np.empty((n, 1), x.dtype), np.empty((n, 1), x.dtype)
+    total = rows if residual is None else np.empty_like(rows)
+    mean, inv_std = np.empty((2, n, 1), x.dtype)
     share = np.full((width, 1), 1 / width, x.dtype)
 
     def block(s: slice) -> None:
-        o = out[s]
-        np.matmul(rows[s], share, out=mean[s])
-        np.subtract(rows[s], mean[s], o)
-        variance = np.vecdot(o, o)[:, None]
-        variance /= width
-        variance += eps
-        np.sqrt(variance, variance)
-        np.divide(1, variance, inv_std[s])
-        o *= inv_std[s]
+        t, o, inv = total[s], out[s], inv_std[s]
+        if residual is not None:
+            np.add(rows[s], as_rows(residual)[s], t)
+        np.matmul(t, share, out=mean[s])
+        np.subtract(t, mean[s], o)
+        np.vecdot(o, o, out=inv[:, 0])
+        inv /= width
+        inv += eps
+        np.sqrt(inv, inv)
+        np.divide(1, inv, inv)
+        o *= inv
         if weight is not None:
             o *= weight
         if bias is not None:
@@ -46,17 +81,14 @@ def _(xp: Any, x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-
 
     parallel(block, row_blocks(n, width * x.itemsize))
     lead = (*x.shape[:-1], 1)
-    saved = Saved(mean=mean.reshape(lead), inv_std=inv_std.reshape(lead))
-    return out.reshape(x.shape), saved
+    return out.reshape(x.shape), total.reshape(x.shape), mean.reshape(lead), inv_std.reshape(lead)
 
 
-@nn._layer_norm.kernel("cpu", "x", "weight", "bias")
-def _(xp: Any, g: Any, x: Any, weight: Any, mean: Any, inv_std: Any) -> Any:
-    if weight is None or not plain(g, x, weight):
-        return _layer_norm_rule(xp, g, x, weight, mean, inv_std)
-    g2, x2, mean, inv_std = as_rows(g), as_rows(x), mean.reshape(-1, 1), inv_std.reshape(-1, 1)
-    n, width = x2.shape
-    dx = np.empty_like(x2)
+def _backward(g: Any, g_total: Any, x: Any, weight: Any, mean: Any, inv_std: Any) -> tuple:
+    """dx, with g_total added if there is one, d_weight and d_bias"""
+    grad, rows, mean, inv_std = as_rows(g), as_rows(x), mean.reshape(-1, 1), inv_std.reshape(-1, 1)
+    n, width = rows.shape
+    dx = np.empty_like(rows)
     average = weight / width
     blocks = row_blocks(n, width * x.itemsize)
     sums = np.empty((len(blocks), 2, width), x.dtype)  # of each block: d_weight, d_bias
@@ -64,17 +96,19 @@ def _(xp: Any, g: Any, x: Any, weight: Any, mean: Any, inv_std: Any) -> Any:
 
     def block(numbered: tuple[int, slice]) -> None:
         i, s = numbered
-        grad, d, inv = g2[s], dx[s], inv_std[s]
-        centered = x2[s] - mean[s]
-        product = np.multiply(grad, centered)
+        own, d, inv = grad[s], dx[s], inv_std[s]
+        centered = rows[s] - mean[s]
+        product = np.multiply(own, centered)
         np.matmul(inv[:, 0], product, out=sums[i, 0])
-        np.matmul(ones[: len(grad)], grad, out=sums[i, 1])
+        np.matmul(ones[: len(own)], own, out=sums[i, 1])
         # with g_hat = g * weight:  (g_hat - mean(g_hat) - x_hat * mean(g_hat * x_hat)) * inv_std
-        np.multiply(grad, weight, d)
-        d -= (grad @ average)[:, None]
+        np.multiply(own, weight, d)
+        d -= (own @ average)[:, None]
         centered *= (product @ average)[:, None] * (inv * inv)
         d -= centered
         d *= inv
+        if g_total is not None:
+            d += as_rows(g_total)[s]
 
     parallel(block, list(enumerate(blocks)))
     d_weight, d_bias = sums.sum(axis=0)
