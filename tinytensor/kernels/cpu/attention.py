@@ -16,10 +16,11 @@ import numpy as np
 from ... import random
 from ...op import Saved
 from ...ops import fused, nn
-from ..threads import one_blas_thread, parallel
+from ..threads import get_num_threads, one_blas_thread, parallel
 from .blocks import BLOCK_BYTES, plain
 
 ROWS = 64  # query rows of a tile
+TILE_BYTES = 2 * BLOCK_BYTES  # of the scores of a tile, all its heads together
 LONG = 500_000  # numbers of keys: above, one token's look at them is worth a second thread
 SAFE = 60.0  # scores within +-60 need no shift: e^60, summed over a long context, is finite
 
@@ -40,13 +41,23 @@ def _plain(q: Any, k: Any, v: Any, mask: Any) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _cut(B: int, H: int, L: int, S: int, itemsize: int, is_causal: bool) -> tuple[list, list]:
-    """Parts (batch, heads) for the threads, and the tiles of each: (rows, how many keys they see)"""
-    heads = max(1, 2 * BLOCK_BYTES // (min(L, ROWS) * S * itemsize))
-    groups = [slice(h, min(h + heads, H)) for h in range(0, H, heads)]
+def _cut(
+    B: int, H: int, L: int, S: int, itemsize: int, is_causal: bool, threads: int
+) -> tuple[list, list]:
+    """Parts (sequences, heads) for the threads, and the tiles of each: (rows, keys they see).
+
+    A part is some heads of one sequence, or all of several: short sequences go together, since
+    threads that call NumPy for little work wait for each other.
+    """
+    room = max(1, TILE_BYTES // (min(L, ROWS) * S * itemsize))  # heads
+    heads, sequences = min(H, room), max(1, min(room // H, -(-B // threads)))
     rows = [slice(i, min(i + ROWS, L)) for i in range(0, L, ROWS)]
     return (
-        [(b, group) for b in range(B) for group in groups],
+        [
+            (slice(b, min(b + sequences, B)), slice(h, min(h + heads, H)))
+            for b in range(0, B, sequences)
+            for h in range(0, H, heads)
+        ],
         [(r, min(r.stop, S) if is_causal else S) for r in rows],
     )
 
@@ -63,7 +74,7 @@ class _Work:
     def __init__(self, q: Any, S: int, is_causal: bool, dropout_p: float, rng: Any):
         B, H, L, _ = q.shape
         self.shape, self.is_causal, self.dropout_p, self.rng = (H, L, S), is_causal, dropout_p, rng
-        self.parts, self.tiles = _cut(B, H, L, S, q.itemsize, is_causal)
+        self.parts, self.tiles = _cut(B, H, L, S, q.itemsize, is_causal, get_num_threads())
         self.seen = _seen(q.dtype)
 
     def hide(self, p: np.ndarray, rows: slice) -> None:
@@ -80,13 +91,13 @@ class _Work:
         return np.where(behind, -np.inf, scores)
 
     def keep(self, part: tuple, dtype: Any) -> np.ndarray | None:
-        """Dropout's factors of one part, (heads, L, S): the reference's, drawn from their place."""
+        """Dropout's factors of one part: the reference's, drawn from their place."""
         if not self.dropout_p:
             return None
-        b, heads = part
+        sequences, heads = part
         H, L, S = self.shape
-        size = (heads.stop - heads.start, L, S)
-        start = (b * H + heads.start) * L * S
+        size = (sequences.stop - sequences.start, heads.stop - heads.start, L, S)
+        start = (sequences.start * H + heads.start) * L * S
         return random.keep_mask(np, self.rng, size, self.dropout_p, dtype, start)
 
 
@@ -97,8 +108,8 @@ def _side_by_side(shape: tuple, dtype: Any) -> np.ndarray:
 
 
 def _with_column(a: np.ndarray, column: Any) -> np.ndarray:
-    """(heads, n, E) with one more column."""
-    out = np.empty((*a.shape[:2], a.shape[2] + 1), a.dtype)
+    """(..., n, E) with one more column."""
+    out = np.empty((*a.shape[:-1], a.shape[-1] + 1), a.dtype)
     out[..., :-1] = a
     out[..., -1] = column
     return out
@@ -134,21 +145,21 @@ def _forward(
     ones = np.ones((S, 1), query.dtype)
 
     def part(where: tuple) -> None:
-        q, k_T, v = query[where] * scale, key[where].swapaxes(1, 2), value[where]
+        q, k_T, v = query[where] * scale, key[where].swapaxes(-1, -2), value[where]
         keep = work.keep(where, q.dtype)
         for rows, n in work.tiles:
-            e, top = None if E is None else E[where][:, rows, :n], None
-            e = np.matmul(q[:, rows], k_T[..., :n], out=e)
+            e, top = None if E is None else E[where][..., rows, :n], None
+            e = np.matmul(q[..., rows, :], k_T[..., :n], out=e)
             if not (-SAFE < e.min() and e.max() < SAFE):  # else e^score as it is: no shift
                 e[...] = work.without_hidden(e, rows)
                 top = e.max(axis=-1, keepdims=True)
                 e -= top
             np.exp(e, e)
             work.hide(e, rows)
-            total, inv, o = (a[where][:, rows] for a in (lse, inv_sum, out))
+            total, inv, o = (a[where][..., rows, :] for a in (lse, inv_sum, out))
             np.matmul(e, ones[:n], out=total)
             np.divide(1, total, inv)
-            np.matmul(e if keep is None else e * keep[:, rows, :n], v[:, :n], out=o)
+            np.matmul(e if keep is None else e * keep[..., rows, :n], v[..., :n, :], out=o)
             o *= inv
             np.log(total, total)
             if top is not None:
@@ -219,30 +230,30 @@ def _backward(
             v_one = v_one[..., :-1]
         into_k, into_v = dk[where], dv[where]
         seen = work.tiles[-1][1]
-        into_k[:, seen:] = into_v[:, seen:] = 0
+        into_k[..., seen:, :] = into_v[..., seen:, :] = 0
         for rows, n in reversed(work.tiles):  # the last sees most keys: it writes, others add
             if E is None:
-                p = np.matmul(q_lse[:, rows], k_one[:, :n].swapaxes(1, 2))  # ln P
+                p = np.matmul(q_lse[..., rows, :], k_one[..., :n, :].swapaxes(-1, -2))  # ln P
                 if not p.max() < SAFE:
                     p = work.without_hidden(p, rows)
                 np.exp(p, p)
                 work.hide(p, rows)
             else:
-                p = E[where][:, rows, :n]
-            dS = np.matmul(g_sum[:, rows], v_one[:, :n].swapaxes(1, 2))
+                p = E[where][..., rows, :n]
+            dS = np.matmul(g_sum[..., rows, :], v_one[..., :n, :].swapaxes(-1, -2))
             if keep is not None:
-                dS *= keep[:, rows, :n]
-                dS += row_sum[:, rows]
+                dS *= keep[..., rows, :n]
+                dS += row_sum[..., rows, :]
             dS *= p
             if keep is not None:
-                p = p * keep[:, rows, :n]
-            np.matmul(dS, k[:, :n], out=dq[where][:, rows])
+                p = p * keep[..., rows, :n]
+            np.matmul(dS, k[..., :n, :], out=dq[where][..., rows, :])
             if rows.stop == L:
-                np.matmul(dS.swapaxes(1, 2), q[:, rows], out=into_k[:, :n])
-                np.matmul(p.swapaxes(1, 2), grad[:, rows], out=into_v[:, :n])
+                np.matmul(dS.swapaxes(-1, -2), q[..., rows, :], out=into_k[..., :n, :])
+                np.matmul(p.swapaxes(-1, -2), grad[..., rows, :], out=into_v[..., :n, :])
             else:
-                into_k[:, :n] += np.matmul(dS.swapaxes(1, 2), q[:, rows])
-                into_v[:, :n] += np.matmul(p.swapaxes(1, 2), grad[:, rows])
+                into_k[..., :n, :] += np.matmul(dS.swapaxes(-1, -2), q[..., rows, :])
+                into_v[..., :n, :] += np.matmul(p.swapaxes(-1, -2), grad[..., rows, :])
         into_q = dq[where]
         into_q *= scale
 
