@@ -92,7 +92,7 @@ def _backward(g: Any, g_total: Any, x: Any, weight: Any, mean: Any, inv_std: Any
     average = weight / width
     blocks = row_blocks(n, width * x.itemsize)
     sums = np.empty((len(blocks), 2, width), x.dtype)  # of each block: d_weight, d_bias
-    ones = np.ones(blocks[0].stop, x.dtype)
+    ones = np.ones(n, x.dtype)
 
     def block(numbered: tuple[int, slice]) -> None:
         i, s = numbered
