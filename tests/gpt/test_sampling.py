@@ -38,7 +38,7 @@ def test_top_p_keeps_the_smallest_nucleus(logits, p):
     assert mass >= p - 1e-9
     assert int(np.argmax(logits)) in chosen
     least = min(logits[i] for i in chosen)
-    assert chosen == {i for i in range(len(logits)) if logits[i] >= least}  # the likeliest, in order
+    assert chosen == {i for i in range(len(logits)) if logits[i] >= least}  # in order
     smaller = sum(probability[i] for i in chosen if logits[i] > least)
     assert smaller < p + 1e-9  # without the last of them it would not do
 

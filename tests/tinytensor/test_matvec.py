@@ -51,7 +51,7 @@ def test_a_crowd_changes_no_bit(two_threads, monkeypatch, n, k):
 
 
 def test_a_slow_product_is_a_crowd(two_threads, monkeypatch):
-    """A clock by which everything takes a second: one thread takes over, then BLAS is tried anew."""
+    """By a clock that says a second each time: one thread takes over, then BLAS is tried anew."""
     now = [0.0]
 
     def clock():
