@@ -61,7 +61,8 @@ def test_json_is_one_object_per_text(write, small_run):
     assert order == [(p, i) for p in "aé" for i in range(3)]
     tokenizer = load_model(str(small_run), "cpu")[1]
     for r in records:
-        assert r.keys() == KEYS and r["seed"] == 1337 and r["model"] == f"{small_run.name} at step 1"
+        assert r.keys() == KEYS and r["seed"] == 1337
+        assert r["model"] == f"{small_run.name} at step 1"
         whole = tokenizer.decode(r["ids"])
         stopped = r["finish_reason"] == "stop"
         assert (r["text"] + "€" if stopped else r["text"]) == whole
@@ -132,8 +133,9 @@ def test_a_gpt2_folder_is_read(write, tmp_path, shared_data):
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(repo, small_run):
+    flags = ["--stream", "--max-new-tokens", "100000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "gpt.generate", str(small_run), "--stream", "--max-new-tokens", "100000"],
+        [sys.executable, "-m", "gpt.generate", str(small_run), *flags],
         cwd=repo, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     process.stdout.read(1)
