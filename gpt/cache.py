@@ -44,7 +44,7 @@ class KVCache:
     def reading(
         self, T: int, rows: Sequence[int] | None = None, counts: Sequence[int] | None = None
     ) -> Reading:
-        """For one forward pass over (rows, T) new tokens; all rows, unless some are named.
+        """For one forward pass over (rows, T) new tokens; all rows, unless some are named, rising.
 
         counts  how many of the T tokens of each row are meant; the rest is padding on the right
         """
@@ -52,8 +52,7 @@ class KVCache:
 
 
 class Reading:
-    """One forward pass: where its tokens go, and which keys each of them may see.
-    """
+    """One forward pass: where its tokens go, and which keys each of them may see."""
 
     def __init__(
         self, cache: KVCache, T: int, rows: Sequence[int] | None, counts: Sequence[int] | None
@@ -74,7 +73,7 @@ class Reading:
         if self.even:
             self.index: tuple = (which, every, slice(first, end))
         else:  # index arrays around a slice put their axes first: (b, T, nh, hs)
-            self.index = (self.rows[:, None], slice(None), self.start[:, None] + np.arange(T))
+            self.index = (self.rows[:, None], every, self.start[:, None] + np.arange(T))
 
     @cached_property
     def positions(self) -> tt.Tensor:

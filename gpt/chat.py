@@ -16,9 +16,9 @@ from typing import Any
 from .completion import Completion, encode
 from .decoding import Writer, evaluating
 from .errors import ConfigError, UserError, command, nearest
-from .generate import add_model_arguments, load_model, resolve, stops_of, utf8
-from .options import Group, Parser, build, flag_of, option, settings, typed
-from .sampling import Sampler, stream
+from .generate import Common, add_model_arguments, load_model, resolve, stops_of, utf8
+from .options import Parser, build, flag_of, option, settings, typed
+from .sampling import stream
 
 HELP = """\
 An answer goes on from all that was said. An empty line lets the model go on by itself;
@@ -31,18 +31,12 @@ a line that ends in \\ is continued on the next one. Ctrl-C stops an answer, Ctr
 
 
 @dataclass(frozen=True)
-class Chatting(Group):
+class Chatting(Common):
     """Chat: how long answers are, and what stands before each turn."""
 
     max_new_tokens: int = option(200, "tokens of an answer at most", at_least=1)
-    seed: int = option(1337, "same seed and same lines, same answers", at_least=0, below=2**64)
-    user_prefix: str = option("\\n", "text before each of your turns but the first; \\n is a newline")
+    user_prefix: str = option("\\n", "text before your turns but the first; \\n is a newline")
     model_prefix: str = option("", "text before each answer; \\n is a newline")
-    device: str = option(
-        "auto", "cpu, cuda, cuda:N, or auto: cuda where it works, else cpu",
-        pattern=r"auto|cpu|cuda(:\d+)?", expected="cpu, cuda, cuda:N or auto",
-    )
-    sampler: Sampler = Sampler()
 
 
 @command
@@ -81,7 +75,7 @@ class Chat:
         self.model, self.tokenizer, self.settings, self.stops = model, tokenizer, chatting, stops
         self.turns: list[list[int]] = []  # what was said and answered
         self.answers = 0
-        self.writer: Writer | None = None
+        self.writer: Any = None  # a Writer, once there is something to read
 
     def answer(self, line: str) -> bool:
         """Obey a /command, or print the model's answer as it comes; False if that was /quit."""
@@ -246,8 +240,8 @@ class history_file:
         self.path = Path(state).expanduser() / "tinytensor" / "chat_history"
         try:
             readline.read_history_file(self.path)
-        except OSError:
-            pass  # the first conversation
+        except OSError:  # the first conversation
+            return
 
     def __exit__(self, *error: object) -> None:
         if self.readline:

@@ -69,7 +69,8 @@ class Completion:
         self.tokenizer, self.limit, self.alternatives = tokenizer, max_new_tokens, alternatives
         self.decoder, self.stops = StreamDecoder(tokenizer), StopStrings(stops)
         self.ids: list[int] = []
-        self.text, self.finish_reason = "", None
+        self.text = ""
+        self.finish_reason: str | None = None
         self.logprobs: list[dict[str, Any]] = []
         self.began, self.seconds = perf_counter(), 0.0
 

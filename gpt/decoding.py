@@ -60,7 +60,7 @@ class Writer:
         self.device = next(iter(model.parameters())).device
         self.rows = [Row(ids, seed, samples[0]) for ids in prompts]
         self.more = samples[1:]  # of each prompt, which is read once
-        self.cache = None
+        self.cache: Any = None
         if cached and hasattr(model, "cache"):
             longest = max(len(ids) for ids in prompts)
             self.cache = model.cache(len(prompts), None if room is None else longest + room)
@@ -125,7 +125,7 @@ class Writer:
                 row.start, cache.length[b] = start, 0
         unread = [row.ids[row.start + n :] for row, n in zip(self.rows, cache.length)]
         fresh = cache.length == 0
-        logits = {}
+        logits: dict[int, np.ndarray] = {}
         for group in (np.flatnonzero(fresh), np.flatnonzero(~fresh)):
             if len(group):
                 counts = [len(unread[b]) for b in group]

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .completion import Completion, complete, encode, write
 from .errors import ConfigError, UserError, command
@@ -15,24 +15,32 @@ from .sampling import Sampler
 
 __all__ = ["complete", "load_model", "main"]
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class Writing(Group):
-    """Writing: how much, how often, and where."""
+class Common(Group):
+    """Common: what gpt.chat has, too."""
 
-    max_new_tokens: int = option(500, "tokens to write at most", at_least=1)
-    num_samples: int = option(1, "continuations of each prompt", at_least=1)
     seed: int = option(1337, "same seed, same text; sample i does not depend on --num-samples",
                        at_least=0, below=2**64)
-    logprobs: int = option(
-        0, "show each token's log probability, and so many of the likeliest in its place",
-        at_least=0,
-    )
     device: str = option(
         "auto", "cpu, cuda, cuda:N, or auto: cuda where it works, else cpu",
         pattern=r"auto|cpu|cuda(:\d+)?", expected="cpu, cuda, cuda:N or auto",
     )
     sampler: Sampler = Sampler()
+
+
+@dataclass(frozen=True)
+class Writing(Common):
+    """Writing: how much, how often, and where."""
+
+    max_new_tokens: int = option(500, "tokens to write at most", at_least=1)
+    num_samples: int = option(1, "continuations of each prompt", at_least=1)
+    logprobs: int = option(
+        0, "show each token's log probability, and so many of the likeliest in its place",
+        at_least=0,
+    )
 
 
 @command
@@ -139,15 +147,15 @@ def add_model_arguments(parser: Parser) -> None:
                         help=r"end before this text; \n is a newline; may be given several times")
 
 
-def resolve(cls: type, values: dict[str, Any], problems: list[str]) -> Any:
+def resolve(cls: type[T], values: dict[str, Any], problems: list[str]) -> T:
     """The settings, or a ConfigError with every problem."""
     try:
-        settings = build(cls, values, {name: f"{flag_of(name)} {{}}" for name in values})
+        built = build(cls, values, {name: f"{flag_of(name)} {{}}" for name in values})
     except ConfigError as error:
         raise ConfigError([*problems, *error.problems]) from None
     if problems:
         raise ConfigError(problems)
-    return settings
+    return built
 
 
 def stops_of(space: Namespace) -> list[str]:

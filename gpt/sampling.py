@@ -84,9 +84,9 @@ def penalize(logits: np.ndarray, seen: Sequence[int], penalty: float) -> np.ndar
     Keskar et al. 2019 (CTRL), section 4.1; the sign as transformers has it, so that a penalty
     above 1 never makes a token likelier.
     """
-    out, seen = logits.copy(), np.asarray(seen)
-    of = out[seen]
-    out[seen] = np.where(of > 0, of / penalty, of * penalty)
+    out, tokens = logits.copy(), np.asarray(seen)
+    of = out[tokens]
+    out[tokens] = np.where(of > 0, of / penalty, of * penalty)
     return out
 
 

@@ -49,17 +49,20 @@ def test_prompts_come_from_flags_files_lines_and_pipes(write, tmp_path):
     assert write(*flags, "--file", str(file), "--lines")[1] == both
     assert write(*flags, "--stdin", "--lines", stdin=b"ab\nTe\xe2\x82\xac")[1] == both
     assert write(*flags, "--stdin", stdin=b"ab\n")[1] == ab  # the newline is echo's
-    assert write(*flags)[1] == write(*flags, "--prompt", "")[1] == write(*flags, "--prompt", "\n")[1][1:]
+    new = write(*flags)[1]
+    assert new == write(*flags, "--prompt", "")[1] == write(*flags, "--prompt", "\n")[1][1:]
 
 
 def test_json_is_one_object_per_text(write, small_run):
     flags = ("--prompt", "a", "--prompt", "é", "--num-samples", "3", "--max-new-tokens", "6")
     _, out, _ = write("--json", "--logprobs", "2", "--stop", "€", *flags)
     records = [json.loads(line) for line in out.splitlines()]
-    assert [(r["prompt"], r["sample"]) for r in records] == [(p, i) for p in "aé" for i in range(3)]
+    order = [(r["prompt"], r["sample"]) for r in records]
+    assert order == [(p, i) for p in "aé" for i in range(3)]
     tokenizer = load_model(str(small_run), "cpu")[1]
     for r in records:
-        assert r.keys() == KEYS and r["seed"] == 1337 and r["model"] == f"{small_run.name} at step 1"
+        assert r.keys() == KEYS and r["seed"] == 1337
+        assert r["model"] == f"{small_run.name} at step 1"
         whole = tokenizer.decode(r["ids"])
         stopped = r["finish_reason"] == "stop"
         assert (r["text"] + "€" if stopped else r["text"]) == whole
@@ -84,13 +87,16 @@ def test_logprobs_are_shown(write):
     [
         (["--prompt", "abX"], b"", ["--prompt: ", "'X'", "position 2"]),
         (["--prompt", "a", "--prompt", "bX"], b"", ["--prompt 2: ", "'X'", "position 1"]),
-        (["--stdin", "--lines"], b"a\nbX\n\nY", ["--stdin line 2: ", "'X'", "--stdin line 4: ", "'Y'"]),
+        (["--stdin", "--lines"], b"a\nbX\n\nY",
+         ["--stdin line 2: ", "'X'", "--stdin line 4: ", "'Y'"]),
         (["--stdin"], b"ab\nc\xff", ["--stdin: is not UTF-8", "0xff", "position 4", "line 2"]),
         (["--stdin", "--lines"], b"\n\n", ["--stdin: has no line"]),
         (["--prompt", "\udcff"], b"", ["--prompt: is not UTF-8"]),
         (["--file", "no/such"], b"", ["--file no/such: No such file"]),
-        (["--prompt", "a", "--stdin", "--file", "x"], b"", ["--prompt and --file and --stdin: name one"]),
-        (["--lines", "--json", "--stream", "--top-p", "2", "--max-new-tokens", "0", "--temprature", "1"],
+        (["--prompt", "a", "--stdin", "--file", "x"], b"",
+         ["--prompt and --file and --stdin: name one"]),
+        (["--lines", "--json", "--stream", "--top-p", "2", "--max-new-tokens", "0",
+          "--temprature", "1"],
          b"", ["--lines: needs", "--json and --stream", "--top-p 2.0: must be at most 1",
                "--max-new-tokens 0: must be at least 1", "did you mean '--temperature'"]),
         (["--logprobs", "-1", "--seed", "x"], b"", ["--logprobs -1", "--seed x"]),
@@ -118,16 +124,18 @@ def test_a_gpt2_folder_is_read(write, tmp_path, shared_data):
     assert code == 2 and "has no tokenizer" in err
     for name in ("encoder.json", "vocab.bpe"):
         (tmp_path / name).write_bytes((shared_data / "gpt2_bpe" / name).read_bytes())
-    code, out, err = write("--prompt", "Hello wörld", "--max-new-tokens", "40", "--json", folder=tmp_path)
+    flags = ("--prompt", "Hello wörld", "--max-new-tokens", "40")
+    code, out, _ = write(*flags, "--json", folder=tmp_path)
     record = json.loads(out)
     assert code == 0 and record["prompt"] == "Hello wörld" and max(record["ids"]) < 50257
-    streamed = write("--prompt", "Hello wörld", "--max-new-tokens", "40", "--stream", folder=tmp_path)[1]
+    streamed = write(*flags, "--stream", folder=tmp_path)[1]
     assert streamed == "Hello wörld" + record["text"] + "\n"
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(repo, small_run):
+    flags = ["--stream", "--max-new-tokens", "100000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "gpt.generate", str(small_run), "--stream", "--max-new-tokens", "100000"],
+        [sys.executable, "-m", "gpt.generate", str(small_run), *flags],
         cwd=repo, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     process.stdout.read(1)

@@ -7,8 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2LMHeadModel
 from transformers.generation.logits_process import (
-    LogitsProcessorList, MinPLogitsWarper, RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper,
-    TopKLogitsWarper, TopPLogitsWarper,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
 )  # fmt: skip
 
 import tinytensor as tt
@@ -56,11 +60,10 @@ def test_greedy_ids_are_those_of_transformers(pair, length, penalty):
     with torch.no_grad():
         expected = theirs.generate(
             torch.tensor(ids), attention_mask=torch.ones(1, length), do_sample=False,
-            max_new_tokens=48 - length, repetition_penalty=penalty, pad_token_id=0, eos_token_id=None,
+            max_new_tokens=48 - length, repetition_penalty=penalty, pad_token_id=0,
+            eos_token_id=None,
         )  # fmt: skip
-    out = ours.generate(
-        tt.tensor(ids), 48 - length, temperature=0, repetition_penalty=penalty
-    )
+    out = ours.generate(tt.tensor(ids), 48 - length, temperature=0, repetition_penalty=penalty)
     np.testing.assert_array_equal(out.numpy(), expected.numpy())
 
 

@@ -66,4 +66,8 @@ def _by_pieces(a: np.ndarray, w: np.ndarray, out: np.ndarray) -> None:
     N, K = w.shape
     step = max(16, PIECE // (len(a) * K))
     pieces = [slice(i, min(i + step, N)) for i in range(0, N, step)]
-    parallel(lambda s: np.matmul(a, w[s].T, out=out[:, s]), pieces)
+
+    def piece(s: slice) -> None:
+        np.matmul(a, w[s].T, out=out[:, s])
+
+    parallel(piece, pieces)
