@@ -366,7 +366,10 @@ class Machine:
                 raise Refused(f"is damaged: the byte order {shown(order)}")
             if isinstance(code, Global) and code.name == "ml_dtypes.bfloat16":
                 return BFLOAT16
-            dtype = np.dtype(checked(code, str))
+            try:
+                dtype = np.dtype(checked(code, str))
+            except TypeError:
+                raise Refused(f"is damaged: the dtype {shown(code)}") from None
             if dtype.kind not in "biufcSU":
                 raise Refused(f"refuses arrays of dtype {dtype}: numbers and text only")
             return dtype if order == "|" else dtype.newbyteorder(order)
