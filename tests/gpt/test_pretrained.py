@@ -65,17 +65,19 @@ def by_theirs(theirs, ids):
 
 
 def assert_same_model(ours, theirs):
-    """Logits, gradients and greedy ids."""
+    """Logits in float32; gradients in float64, where rounding hides nothing; greedy ids."""
     ids = ids_for(theirs.config)
-    wanted, grads = by_theirs(theirs, ids)
-    logits, loss = ours(tt.tensor(ids), tt.tensor(ids))
-    assert relative(logits.detach().numpy(), wanted) < 1e-5
+    assert relative(logits_of(ours, ids), by_theirs(theirs, ids)[0]) < 1e-5
+    wanted, grads = by_theirs(theirs.double(), ids)
+    logits, loss = ours.double()(tt.tensor(ids), tt.tensor(ids))
+    assert relative(logits.detach().numpy(), wanted) < 1e-12
     loss.backward()
     named = dict(ours.named_parameters())
     assert named.keys() == grads.keys()
     largest = max(np.abs(g).max() for g in grads.values())
     for name, p in named.items():
-        assert np.abs(p.grad.numpy() - grads[name]).max() < 1e-5 * largest, name
+        assert np.abs(p.grad.numpy() - grads[name]).max() < 1e-12 * largest, name
+    theirs, ours = theirs.float(), ours.float()
     start = ids[:, :2]
     count = theirs.config.n_positions - 2
     greedy = theirs.generate(torch.tensor(start), max_new_tokens=count, min_new_tokens=count,
@@ -96,7 +98,9 @@ def test_in_and_out_against_transformers(tmp_path, settings):
     again, info = GPT2LMHeadModel.from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not any(info.values()), info
     ids = ids_for(theirs.config)
-    np.testing.assert_array_equal(by_theirs(again.eval(), ids)[0], by_theirs(theirs, ids)[0])
+    for (name, p), q in zip(again.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(p, q), name
+    assert relative(by_theirs(again.eval(), ids)[0], by_theirs(theirs, ids)[0]) < 1e-6
     np.testing.assert_array_equal(logits_of(GPT.from_pretrained(tmp_path / "ours"), ids),
                                   logits_of(ours, ids))  # fmt: skip
 
@@ -369,7 +373,7 @@ EMPTY = {"weight_map": {}}
 MISTAKES = {
     "missing": (without(f"{H}ln_1.weight"), "lacks h.1.ln_1.weight"),
     "no embedding": (without("transformer.wte.weight"), "lacks wte.weight"),
-    "untied, no head": (config(tie_word_embeddings=False), None),
+    "untied, no head": (config(tie_word_embeddings=False), "lacks lm_head.weight"),
     "unexpected": (put("score.weight", lambda _: np.ones(3, "f4")), "score.weight: is no weight"),
     "another layer": (put("transformer.h.2.ln_1.bias", lambda _: np.ones(12, "f4")),
                       "weights of 3 blocks, and says n_layer = 2"),
@@ -411,7 +415,7 @@ MISTAKES = {
     "shard gone": (index({"weight_map": {"a": "b.safetensors"}}), "b.safetensors: No such file"),
     "shard with more": (index({"weight_map": {"a": "a.safetensors"}}), "is not what"),
     "empty map": (index(EMPTY), "weights of 0 blocks|lacks wte.weight"),
-    "bin of text": (binary(b"hello there"), "pytorch_model.bin: is no pickle"),
+    "bin of text": (binary(b"Once upon a time"), "pytorch_model.bin: is no pickle"),
     "bin of a list": (binary(pickle.dumps([1])), "holds no dict of arrays"),
     "bin of numbers": (binary(pickle.dumps({"a": 1})), "a: is no array with a name"),
     "bin with code": (binary(b"cos\nsystem\n(S'touch pwned'\ntR."), "refuses os.system"),
@@ -424,10 +428,6 @@ def test_mistakes_are_answered_in_a_sentence(good, tmp_path, name):
     folder = tmp_path / "gpt2"
     shutil.copytree(good, folder)
     change(folder)
-    if words is None:
-        words = "lacks lm_head.weight|is no weight"
-        if GPT.from_pretrained(folder).config.tie_weights:
-            return
     with pytest.raises((PretrainedError, CheckpointError), match=words) as caught:
         GPT.from_pretrained(folder)
     assert is_mistake(caught.value) and str(folder) in str(caught.value)
@@ -438,7 +438,8 @@ def test_what_is_not_finite_can_be_asked_for(good, tmp_path):
     folder = tmp_path / "gpt2"
     shutil.copytree(good, folder)
     put(f"{H}ln_1.bias", lambda a: a * np.nan)(folder)
-    assert np.isnan(GPT.from_pretrained(folder, allow_non_finite=True).h[1].ln_1.bias.numpy()).all()
+    model = GPT.from_pretrained(folder, allow_non_finite=True)
+    assert model.h[1].ln_1.bias.isnan().all()
 
 
 def test_many_problems_are_counted(good, tmp_path):
