@@ -150,7 +150,8 @@ MISTAKES = {
     "pickle dtype": (["HF", "DEST.pkl", "--dtype", "bfloat16"], "NumPy, and so a pickle, has none"),
     "heads": (["HF", "DEST", "--n-head", "5"], "n_head = 5: must divide n_embd = 12"),
     "norm": (["HF", "DEST", "--norm-position", "mid"], "--norm-position mid: must be pre or post"),
-    "vocabulary": (["HF", "DEST", "--tokenizer", "LARGE"], "has 40 tokens, the model's vocabulary 31"),
+    "vocabulary": (["HF", "DEST", "--tokenizer", "LARGE"],
+                   "has 40 tokens, the model's vocabulary 31"),
     "tokenizer": (["HF", "DEST", "--tokenizer", "gone.json"], "gone.json cannot be read"),
     "flag": (["HF", "DEST", "--dtyp", "float16"], "unknown flag --dtyp; did you mean '--dtype'?"),
 }  # fmt: skip

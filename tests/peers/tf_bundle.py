@@ -1,4 +1,4 @@
-"""Writes a TensorFlow checkpoint by the formats' documents: what load_tensorflow is held against."""
+"""A TensorFlow checkpoint, written by the formats' documents: what load_tensorflow must read."""
 
 import struct
 

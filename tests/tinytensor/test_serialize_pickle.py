@@ -8,6 +8,7 @@ import os
 import pickle
 import pickletools
 import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -202,7 +203,7 @@ def objects(mark):
             r"(builtins|__builtin__|itertools)\.i?map",
         ),
         "import": (Call(__import__, "antigravity"), r"(builtins|__builtin__)\.__import__"),
-        "popen": (Call(__import__("subprocess").Popen, ["touch", str(mark)]), r"(subprocess|commands)\.Popen"),
+        "popen": (Call(subprocess.Popen, ["touch", str(mark)]), r"(subprocess|commands)\.Popen"),
         "__setstate__": (Call(Sneaky, state={"a": 1}), r"Sneaky"),
         "items": (Call(collections.deque, items=iter([1, 2])), "collections.deque"),
         "a function as data": ([len], r"(builtins|__builtin__)\.len"),
@@ -293,7 +294,8 @@ CODE = {
         raw(frombuffer(b"1234", dtype_of("f4"), b"\x8a\x06\0\0\0\0\0\x01\x85")), "holds 4 bytes"),
     "negative shape": (raw(frombuffer(b"", dtype_of("f4"), b"J\xff\xff\xff\xff\x85")), "sizes"),
     "empty array, huge side": (
-        raw(frombuffer(b"", dtype_of("f4"), b"K\x00\x8a\x08" + b"\xff" * 7 + b"\x7f\x86")), "sizes"),
+        raw(frombuffer(b"", dtype_of("f4"), b"K\x00\x8a\x08" + b"\xff" * 7 + b"\x7f\x86")),
+        "sizes"),
     "hash of nested tuples": (
         raw(b"}K\x01\x85", *[b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(60)],
             b"K\x01s"), "refuses the key a tuple"),

@@ -43,6 +43,7 @@ class Net(nn.Module):
         self.again = self.first  # one module under two names
         self.rest = nn.Sequential(nn.ReLU(), nn.Linear(4, 2, bias=False), nn.Dropout(0.1))
         self.register_buffer("mask", torch.tril(torch.ones(3, 3)))
+        self.register_buffer("passing", torch.ones(2), persistent=False)
 
 
 @pytest.fixture
@@ -246,7 +247,8 @@ ZIPS = {
                                                          b"_rebuild_qtensor_x")),
                    "refuses to call torch._utils._rebuild_qtensor_x"),
     "a function of torch": (entry("data.pkl", lambda d: d.replace(
-        b"torch._utils\n_rebuild_tensor_v2", b"torch\nhub.load")), "refuses to call torch.hub.load"),
+        b"torch._utils\n_rebuild_tensor_v2", b"torch\nhub.load")),
+        "refuses to call torch.hub.load"),
 }  # fmt: skip
 
 
@@ -303,4 +305,10 @@ def test_a_module_inside_of_itself(tmp_path, net):
     net.rest.add_module("loop", net.rest)
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(net))
     with pytest.raises(CheckpointError, match="a module inside of itself"):
+        module_state(load_torch(tmp_path / "x.pkl"))
+    part = nn.Linear(1, 1)
+    for _ in range(40):  # 2^40 paths
+        part = nn.ModuleDict({"a": part, "b": part})
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(part))
+    with pytest.raises(CheckpointError, match="one of too many"):
         module_state(load_torch(tmp_path / "x.pkl"))

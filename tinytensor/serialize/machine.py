@@ -55,7 +55,8 @@ class Stub:
     """An object of a class that is not here: its name, and the state it was saved with."""
 
     def __init__(self, name: str):
-        self.name, self.state = name, None
+        self.name = name
+        self.state: Any = None
 
     def __repr__(self) -> str:
         return f"<{self.name}, for its state only>"
