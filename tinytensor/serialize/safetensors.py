@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from .files import mapped, whole_file
-from .machine import BFLOAT16, widen
+from .plain import BFLOAT16, widen
 
 DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": BFLOAT16,

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from .files import mapped
-from .machine import BFLOAT16
+from .plain import BFLOAT16
 
 TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 FOOTER = 48

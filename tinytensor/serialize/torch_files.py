@@ -7,7 +7,7 @@ legacy               pickles one after the other: a magic number, the version, s
 pickled module       `pickle.dump(model, file)`: storages lie inside as legacy files of their own
 
 Tensors become NumPy arrays, read-only over the mapped file where the format allows; bfloat16
-has dtype BFLOAT16, see `machine.widen`. Modules and other objects become Stubs.
+has dtype BFLOAT16, see `plain.widen`. Modules and other objects become Stubs.
 Sources: torch/serialization.py, torch/_utils.py.
 """
 
@@ -25,7 +25,8 @@ import numpy as np
 
 from ..errors import CheckpointError
 from .files import mapped, release
-from .machine import BFLOAT16, Global, Machine, Refused, Stub, checked, shown, whole_numbers
+from .machine import Machine
+from .plain import BFLOAT16, Global, Refused, Stub, checked, shown, whole_numbers
 
 MAGIC = 0x1950A86A20F9469CFC6C
 DTYPES: dict[str, Any] = {
@@ -138,7 +139,7 @@ def read_legacy(where: str, file: Any, data: Any) -> Any:
         if len(pid) > 5 and pid[5] is not None:
             raise Refused("refuses storages that are views of others (torch before 0.4)")
         if name not in storages:
-            machine.spend(count * dtype.itemsize)
+            machine.plain.spend(count * dtype.itemsize)
             storages[name] = np.empty(count, dtype)
         if (storages[name].dtype, storages[name].size) != (dtype, count):
             raise Refused(f"is damaged: storage {shown(name)} has two sizes")
