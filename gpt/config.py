@@ -63,7 +63,7 @@ class GPTConfig(Group):
 
     def rules(self, ok: Callable[..., bool]) -> Iterator[tuple[str, str]]:
         if ok("n_head", "n_embd") and self.n_embd % self.n_head:
-            divisors = [n for n in range(1, self.n_embd + 1) if self.n_embd % n == 0]
+            divisors = [n for n in range(1, min(self.n_embd, 9999) + 1) if self.n_embd % n == 0]
             near = sorted(sorted(divisors, key=lambda n: (abs(n - self.n_head), -n))[:2])
             yield "n_head", (f"must divide n_embd = {self.n_embd}, as "
                              + " or ".join(map(str, near)) + " would")

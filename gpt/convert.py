@@ -1,7 +1,7 @@
 """Convert models between formats: `python -m gpt.convert SOURCE DEST [--format hf|run|pickle]`."""
 
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ class Conversion(Group):
         "the lecture it is after", pattern="|pre|post", expected="pre or post",
     )
     activation: str = option(
-        "", "gelu_tanh, gelu or relu, where the source does not say", pattern="|gelu_tanh|gelu|relu",
-        expected="gelu_tanh, gelu or relu",
+        "", "gelu_tanh, gelu or relu, where the source does not say",
+        pattern="|gelu_tanh|gelu|relu", expected="gelu_tanh, gelu or relu",
     )
     allow_non_finite: bool = option(False, "convert weights that are NaN or infinite, too")
 
