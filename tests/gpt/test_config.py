@@ -48,6 +48,7 @@ def instances(cls: type) -> st.SearchStrategy:
         if "min_lr" in values:
             values["min_lr"] = min(values["min_lr"], values["lr"])
             values["warmup_steps"] = min(values["warmup_steps"], values["max_steps"])
+            values["decay_steps"] = max(values["decay_steps"], values["warmup_steps"])
         return cls(**values)
 
     return st.fixed_dictionaries(fields | parts).map(construct)
