@@ -31,11 +31,11 @@ class Source:
         return self.corpus.floor.val if self.corpus.floor else None
 
     @property
-    def fingerprint(self) -> dict[str, str]:
-        """Name and sha256 of the ids: what a resumed run checks."""
+    def hash(self) -> str:
+        """sha256 of the ids: what a resumed run checks."""
         sha256 = hashlib.sha256(np.ascontiguousarray(self.train).data)
         sha256.update(np.ascontiguousarray(self.val).data)
-        return {"name": self.name, "sha256": sha256.hexdigest()}
+        return sha256.hexdigest()
 
     @property
     def start(self) -> str:

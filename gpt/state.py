@@ -6,7 +6,7 @@ number of steps done, which batches and learning rates follow from, and the metr
 
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class TrainingState:
     optimizer: optim.AdamW
     guard: Guard
     step: int = 0  # steps done
-    data: dict[str, str] = field(default_factory=dict)  # name and hash of what is learned from
+    data_hash: str = ""  # of what is learned from; empty where that does not matter
 
     @classmethod
     def new(cls, config: Config, tokenizer: Tokenizer, device: Any) -> "TrainingState":
@@ -75,7 +75,7 @@ class TrainingState:
         more = {"rng": tt.default_generator.get_state()} | more
         return checkpoint.save(
             folder or run.checkpoints, self.step, self.model, self.optimizer, self.tokenizer,
-            self.config, batch=self.step * self.config.optim.grad_accum, data=self.data,
+            self.config, batch=self.step * self.config.optim.grad_accum, data_hash=self.data_hash,
             guard=self.guard.state_dict(), machine=machine(self.model), run_id=run.id,
             history=run.history, **more,
         )  # fmt: skip
@@ -108,7 +108,7 @@ class TrainingState:
         )
         if not sound or saved.step < 0 or not isinstance(state.get("run_id"), str):
             raise CheckpointError(f"{where}: is damaged: its history is not that of a run")
-        if self.data and state.get("data") != self.data:
+        if self.data_hash and state.get("data_hash") != self.data_hash:
             raise CheckpointError(
                 f"--data {self.config.data.data}: is not what this run has learned from until now: "
                 "its contents differ"

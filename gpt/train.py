@@ -70,7 +70,7 @@ class Training:
         self.exams = {"eval_train_loss": batches(train, "the training text"),
                       "val_loss": batches(val, "the validation text")}  # fmt: skip
         self.state = TrainingState.new(config, self.source.tokenizer, self.device)
-        self.state.data = self.source.fingerprint
+        self.state.data_hash = self.source.hash
         self.model, self.optimizer, self.guard = (
             self.state.model, self.state.optimizer, self.state.guard
         )  # fmt: skip
@@ -106,7 +106,7 @@ class Training:
         """
         config, state, steps = self.config, self.state, self.config.optim.max_steps
         batch = config.data.batch_size * config.optim.grad_accum * config.gpt.block_size
-        if not state.step:
+        if not self.folder.history:
             self.folder.log(0, **self.examine(show))
             if config.run.save_every:
                 self.save()
