@@ -154,9 +154,17 @@ class Checkpoint:
     @cached_property
     def config(self) -> Config:
         try:
-            return from_dict(self.state["config"], f"{self.path / STATE}")
+            config = from_dict(self.state["config"], f"{self.path / STATE}")
         except ConfigError as error:
             raise CheckpointError(str(error)) from error
+        gpt, path = config.gpt, self.path / WEIGHTS
+        least = gpt.n_embd * (gpt.vocab_size + gpt.block_size + 12 * gpt.n_layer * gpt.n_embd)
+        if config.model == "gpt" and path.is_file() and least > path.stat().st_size:
+            raise CheckpointError(
+                f"{self.path / STATE}: describes a model of {least:,} weights or more, and {path} "
+                f"has {path.stat().st_size:,} bytes"
+            )
+        return config
 
     @cached_property
     def tokenizer(self) -> tokenizers.Tokenizer:
@@ -211,6 +219,9 @@ class Checkpoint:
         """The arrays of one of its files."""
         path = self.path / name
         try:
+            if not path.is_file():  # a pipe or a device would be read for ever
+                raise CheckpointError(f"{path}: is missing" if not path.exists() else
+                                      f"{path}: is not a file")
             if digest(path) != self.state["sha256"].get(name):
                 raise CheckpointError(f"{path}: is damaged: its sha256 is not the one in {STATE}")
             arrays = read_mapped(path)
@@ -224,6 +235,8 @@ class Checkpoint:
 
     def _read_state(self) -> dict[str, Any]:
         path = self.path / STATE
+        if not path.is_file():
+            raise CheckpointError(f"{path}: is missing, or not a file")
         try:
             state = json.loads(path.read_bytes())
         except OSError as error:

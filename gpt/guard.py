@@ -52,4 +52,7 @@ class Guard:
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Raises KeyError, TypeError or ValueError for what `state_dict` never made."""
         for name, own in self.state_dict().items():
-            setattr(self, name, type(own)(state[name]))
+            value = type(own)(state[name])
+            if not math.isfinite(value):
+                raise ValueError(f"guard: {name} is {value}")
+            setattr(self, name, value)

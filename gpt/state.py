@@ -89,9 +89,14 @@ class TrainingState:
             for group in self.optimizer.param_groups:
                 self.optimizer.check(group)
             self.guard.load_state_dict(saved.state["guard"])
-            seed, block = saved.state["rng"]
-            tt.default_generator.set_state((int(seed), int(block)))
-        except (TinyTensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+            if not all(0 <= s.get("step", 0) <= saved.step for s in self.optimizer.state.values()):
+                raise ValueError("the optimizer has made more steps than the run")
+            seed, block = map(int, saved.state["rng"])
+            if not (0 <= seed < 2**64 and 0 <= block < 2**64):
+                raise ValueError(f"rng is {seed, block}")
+            tt.default_generator.set_state((seed, block))
+        except (TinyTensorError, LookupError, TypeError, ValueError, AttributeError,
+                OverflowError) as error:  # fmt: skip
             reason = " ".join(str(error).split())
             raise CheckpointError(
                 f"{saved.path}: is not the state of this training: {type(error).__name__}: {reason}"
@@ -104,7 +109,7 @@ class TrainingState:
         history = state.get("history")
         sound = isinstance(history, list) and all(
             isinstance(r, dict) and type(r.get("step")) is int and r["step"] <= saved.step
-            for r in history
+            and all(isinstance(v, int | float | None) for v in r.values()) for r in history
         )
         if not sound or saved.step < 0 or not isinstance(state.get("run_id"), str):
             raise CheckpointError(f"{where}: is damaged: its history is not that of a run")

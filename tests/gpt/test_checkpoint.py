@@ -108,6 +108,7 @@ def test_damaged_arrays_are_named(tmp_path, name, damage):
     "change, words",
     [
         ({"version": 99}, "version 99.*newer"),
+        ({"version": 1}, "version 1.*older"),
         ({"version": "1"}, "no valid 'version'"),
         ({"step": None}, "no valid 'step'"),
         ({"config": []}, "no valid 'config'"),
@@ -115,17 +116,74 @@ def test_damaged_arrays_are_named(tmp_path, name, damage):
         ({"config": {"gpt": {"n_layers": 3}}}, "unknown setting gpt.n_layers"),
         ({"config": {"optim": {"lr": -1}}}, "lr = -1.0: must be above 0"),
         ({"tokenizer_hash": "0"}, "tokenizer is not the one saved"),
-        ({"tokenizer": {"type": "bpe9"}}, "unknown tokenizer type 'bpe9'"),
+        ({"tokenizer": {"type": "bpe9"}}, "tokenizer type 'bpe9' is unknown"),
+        ({"config": {"gpt": {"vocab_size": 3}}}, "tokenizer is not this model's.* 4 .* 3"),
         ({"tokenizer": {"type": "char", "chars": [1]}}, "chars"),
         ({"optimizer": {"array": "nowhere"}}, "lacks 'nowhere'"),
+        ({"optimizer": {"array": ["nowhere"]}}, "lacks"),
     ],
 )
 def test_a_wrong_state_is_named(tmp_path, change, words):
     path = save(tmp_path) / c.STATE
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path.write_bytes(c.sealed(c.Checkpoint.find(tmp_path).state | change))
     with pytest.raises(UserError, match=words):
         saved = c.Checkpoint.find(tmp_path)
         saved.config, saved.tokenizer, saved.weights(), saved.optimizer_state()  # noqa: B018
+
+
+def test_one_changed_digit_is_found(tmp_path):
+    path = save(tmp_path, note=12345) / c.STATE
+    path.write_text(path.read_text().replace("12345", "12346"))
+    with pytest.raises(c.CheckpointError, match="its sha256 is not the one it ends with"):
+        c.Checkpoint.find(tmp_path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, monkeypatch, bad):
+    monkeypatch.setitem(WEIGHTS, "ln_f.bias", np.array([1, bad]))
+    with pytest.raises(c.CheckpointError, match="step 7 is not saved.*ln_f.bias"):
+        save(tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir())
+    saved = c.Checkpoint(save(tmp_path, finite=False))
+    with pytest.raises(c.CheckpointError, match="ln_f.bias has values that are not finite"):
+        saved.weights()
+    np.testing.assert_array_equal(saved.weights(finite=False)["ln_f.bias"], [1, bad])
+
+
+def test_weights_are_mapped_not_copied(tmp_path):
+    weights = c.Checkpoint(save(tmp_path)).weights()
+    for array in weights.values():
+        assert not array.flags.writeable and not array.flags.owndata
+    assert len({id(base(w)) for w in weights.values()}) == 1
+
+
+def base(array):
+    while isinstance(array, np.ndarray) and array.base is not None:
+        array = array.base
+    return array
+
+
+@pytest.mark.parametrize("step", ["rename", "rmtree"])
+def test_pruning_is_whole_or_not_at_all(tmp_path, monkeypatch, step):
+    for n in range(1, 6):
+        save(tmp_path, n)
+    folder = tmp_path / "checkpoints"
+    c.prune(folder, 0, {})
+    assert c.saved_steps(folder) == [1, 2, 3, 4, 5]
+    c.prune(folder, 2, {1: 3.0, 2: 1.0, 3: 1.5, 9: 0.5})
+    assert c.saved_steps(folder) == [2, 4, 5]
+
+    def crash(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr({"rename": c.Path, "rmtree": c.durable.shutil}[step], step, crash)
+        with pytest.raises(KeyboardInterrupt):
+            c.prune(folder, 1, {})
+    for n in c.saved_steps(folder):
+        c.Checkpoint(folder / f"{n:06d}").weights()
+    save(tmp_path, 6)
+    assert not list(folder.glob(".*"))
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b"null", b"[" * 100_000])

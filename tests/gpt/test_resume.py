@@ -15,7 +15,8 @@ from kill_trials import trials
 from tiny import TINY
 
 import tinytensor as tt
-from gpt import checkpoint, run as runs
+from gpt import checkpoint
+from gpt import run as runs
 from gpt.checkpoint import Checkpoint, sealed
 from gpt.run import read_metrics
 
@@ -257,6 +258,7 @@ def test_a_disk_that_fills_up_keeps_the_last_good_checkpoint(repo, cats, tmp_pat
     assert f"step {saved.step} is saved; go on with:" in answer.stderr
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
 def test_ruined_weights_are_not_saved(train, tmp_path, monkeypatch):
     """A learning rate that overflows: the checkpoint before it stays the last."""
     answer = train("--out", tmp_path / "r", "--lr", "3e38", "--min-lr", "0", "--warmup-steps", "0",
