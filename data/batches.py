@@ -13,7 +13,7 @@ uninterrupted run had. The draw is raw Philox output modulo the number of window
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -100,15 +100,15 @@ class Batches:
             self.count = int(np.searchsorted(self._tokens.known_documents(), self._last, "right"))
         elif documents == "within":
             sizes = np.diff(self._tokens.known_documents(), append=len(tokens))
-            self._before = np.cumsum(-(-(sizes - 1) // block_size))  # windows up to each document's end
+            windows = -(-np.maximum(sizes - 1, 0) // block_size)
+            self._before = np.cumsum(windows)  # up to each document's end
             self.count = int(self._before[-1])
         else:
             raise DataError(f"documents is {documents!r}: it must be ignore, start or within")
         if not self.count:
             raise DataError(
-                f"no document of {name} has {block_size + 1:,} tokens from its start to the end of "
-                f"the data, as --block-size {block_size} needs: use a smaller one"
-                if documents == "start" else f"no document of {name} has two tokens: nothing follows"
+                f"no document of {name} is followed by --block-size {block_size} tokens: use fewer"
+                if documents == "start" else f"no document of {name} has two tokens"
             )
 
     def starts(self, step: int) -> np.ndarray:
@@ -117,23 +117,29 @@ class Batches:
         if not self.epochs:
             draws = self._raw(step, 0, batch)[self.rank :: self.world_size]
             return self._place((draws % np.uint64(self.count)).astype(np.int64))  # bias: n / 2**64
-        epoch, index = divmod(step * batch, self.count)
-        more, index = np.divmod(index + np.arange(self.rank, batch, self.world_size), self.count)
-        shifts = np.empty(len(index), np.int64)
+        epoch, first = divmod(step * batch, self.count)  # Python's integers: no step is too large
+        rows = np.arange(self.rank, batch, self.world_size)
+        more, index = np.divmod(first + rows, self.count)
+        shifts = np.zeros(len(index), np.int64)
         for later in np.unique(more).tolist():  # a batch may end one epoch and begin the next
             *keys, shift = self._raw(epoch + later, 1, ROUNDS + 1)
-            rows = more == later
-            index[rows] = permute(index[rows], self.count, np.array(keys))
-            shifts[rows] = int(shift) % (self._last % self.block_size + 1)
+            mine = more == later
+            index[mine] = permute(index[mine], self.count, np.array(keys))
+            shifts[mine] = int(shift) % (self._last % self.block_size + 1)
         return self._place(index, shifts)
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """x, y: int64 (B, T), where y[b, t] is the token that follows x[b, t]."""
         starts = self.starts(step)
         windows = self._tokens.windows(np.minimum(starts, self._last), self.block_size + 1)
+        for row in np.flatnonzero(starts > self._last):  # a short last document: read too early
+            windows[row] = np.roll(windows[row], self._last - starts[row])
+        x, y = windows[:, :-1].copy(), windows[:, 1:].copy()
         if self.documents == "within":
-            self._cut(windows, starts)
-        return np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])
+            begins = self._tokens.known_documents()
+            left = self._end(np.searchsorted(begins, starts, side="right") - 1) - starts
+            y[np.arange(1, self.block_size + 1) >= left[:, None]] = IGNORED
+        return x, y
 
     def document_ids(self, step: int) -> np.ndarray:
         """(B, T) int64: which document each x[b, t] is of; see `Tokens.document_ids`."""
@@ -143,3 +149,67 @@ class Batches:
         # Philox counts up from the low word: steps set apart in the high one never meet.
         counter = np.array([0, 0, low, high], np.uint64)
         return np.random.Philox(key=self._key, counter=counter).random_raw(size)
+
+    def _place(self, index: np.ndarray, shifts: Any = 0) -> np.ndarray:
+        """(B,) int64: where the windows of these numbers begin."""
+        if self.documents == "ignore":
+            return shifts + index * self.block_size if self.epochs else index
+        begins = self._tokens.known_documents()
+        if self.documents == "start":
+            return begins[index]
+        document = np.searchsorted(self._before, index, side="right")
+        begin = begins[document]
+        spare = np.maximum(self._end(document) - begin - self.block_size - 1, 0)
+        before = np.where(document, self._before[document - 1], 0)
+        steps = self._before[document] - before - 1  # from its first window to its last
+        return begin + spare * (index - before) // np.maximum(steps, 1)
+
+    def _end(self, document: np.ndarray) -> np.ndarray:
+        """(B,) int64: where these documents end."""
+        begins = self._tokens.known_documents()
+        after = begins[np.minimum(document + 1, len(begins) - 1)]
+        return np.where(document + 1 < len(begins), after, len(self._tokens))
+
+
+def as_tokens(tokens: np.ndarray | Tokens, name: str = "the text") -> Tokens:
+    """An array as Tokens. Raises DataError unless it is 1-d and of integers."""
+    if isinstance(tokens, Tokens):
+        return tokens
+    tokens = np.asanyarray(tokens)
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+        raise DataError(
+            f"{name} must be a 1-d array of integers, one per token; "
+            f"it has shape {tokens.shape} and dtype {tokens.dtype}"
+        )
+    return Tokens([tokens])
+
+
+def sweep(
+    tokens: np.ndarray | Tokens,
+    block_size: int,
+    batch_size: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All of the tokens, in order: each but the first is a target exactly once.
+
+    Yields x, y as `Batches.batch` does. Windows lie end to end; the last one is moved back to end
+    with the data, and what the one before it asked is IGNORED (-1) in its y. The last batch may
+    have fewer rows. Ranks share windows as in `Batches`; every rank gets as many batches, the last
+    of which may have no rows.
+
+    Raises DataError where there are fewer than two tokens.
+    """
+    tokens = as_tokens(tokens)
+    last = len(tokens) - 1 - (block_size := min(block_size, len(tokens) - 1))
+    if block_size < 1:
+        raise DataError(f"{len(tokens)} tokens leave nothing to predict: at least 2 are needed")
+    count = -(-(len(tokens) - 1) // block_size)
+    for first in range(0, count, batch_size * world_size):
+        numbers = range(first, min(first + batch_size * world_size, count))[rank::world_size]
+        starts = np.array(numbers, np.int64) * block_size
+        windows = tokens.windows(np.minimum(starts, last), block_size + 1)
+        x, y = windows[:, :-1].copy(), windows[:, 1:].copy()
+        y[np.arange(block_size) < (starts - last)[:, None]] = IGNORED
+        yield x, y

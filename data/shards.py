@@ -19,9 +19,10 @@ import mmap
 import struct
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,8 @@ AROUND = 1 << 16  # bytes that Linux maps around a page that is touched
 MAPPED = 1 << 27  # bytes mapped before they are given back
 
 
-class Header(NamedTuple):
+@dataclass(frozen=True)
+class Header:
     """What a shard says of itself."""
 
     dtype: np.dtype
@@ -56,8 +58,8 @@ def read_header(path: Path) -> Header:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     if not raw.startswith(MAGIC):
         raise DataError(
-            f"{path} is not a token shard: it does not begin with {MAGIC.decode()}. Make shards "
-            f"with python -m data.prepare; nanoGPT's headerless .bin is read by data.shards.open_bin"
+            f"{path} is not a token shard: it does not begin with {MAGIC.decode()}. Make "
+            f"some with python -m data.prepare; nanoGPT's headerless .bin is read by open_bin"
         )
     if len(raw) < LAYOUT.size:
         raise DataError(f"{path} is cut short: its header alone has {LAYOUT.size} bytes")
@@ -116,37 +118,42 @@ class Tokens:
         cls,
         paths: Sequence[str | Path],
         *,
+        dtype: np.dtype | None = None,
         tokenizer: str | None = None,
         index: str | Path | None = None,
         vocab_size: int | None = None,
     ) -> Tokens:
         """Shards, in order. Nothing is read but their headers.
 
-        tokenizer: the hash that all must have. index: the file of where documents begin.
+        dtype, tokenizer: its hash: what all must have. index: the file of where documents begin.
         Raises DataError for a shard that is missing, foreign, unfinished, cut short, of a newer
         version, or made with another tokenizer.
         """
-        paths = [Path(path) for path in paths]
-        headers = [read_header(path) for path in paths]
+        files = [Path(path) for path in paths]
+        headers = [read_header(path) for path in files]
         wanted = tokenizer or (headers[0].tokenizer if headers else "")
-        for path, header in zip(paths, headers):
+        for path, header in zip(files, headers):
             if header.tokenizer != wanted:
                 raise DataError(
                     f"{path} was made with tokenizer {header.tokenizer[:12]}..., not with "
                     f"{wanted[:12]}...: its ids mean other text"
                 )
-            if header.dtype.kind == "i":
-                raise DataError(f"{path} is an index of documents, not a shard of tokens")
-        mapped = [map_file(p, h.dtype, h.count, LAYOUT.size) for p, h in zip(paths, headers)]
+            if header.dtype != (dtype or headers[0].dtype) or header.dtype.kind == "i":
+                raise DataError(
+                    f"{path} holds {header.dtype}, not the {dtype or 'ids'} of this corpus: it is an "
+                    f"index, or a shard of another corpus"
+                )
+        mapped = [map_file(p, h.dtype, h.count, LAYOUT.size) for p, h in zip(files, headers)]
         documents = None
         if index is not None:
             header = read_header(Path(index))
             documents, _ = map_file(Path(index), header.dtype, header.count, LAYOUT.size)
         return cls(
             [part for part, _ in mapped],
+            dtype=dtype,
             documents=documents,
             vocab_size=vocab_size,
-            names=paths,
+            names=files,
             mappings=[mapping for _, mapping in mapped],
         )
 
