@@ -53,10 +53,15 @@ def read_text(path: str | Path, newlines: Newlines = "lf", encoding: str = "utf-
             f"byte {column:,} of it). Save it as UTF-8; if it is an old "
             f"Windows file: iconv -f WINDOWS-1252 -t UTF-8 {path} > utf8.txt"
         ) from None
-    if newlines == "lf" and "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text:
         raise DataError(f"{path} is empty: give a file with text in it")
+    return line_ends(text, newlines)
+
+
+def line_ends(text: str, newlines: Newlines) -> str:
+    """ "lf": CRLF and CR become LF; "keep": the text as it is."""
+    if newlines == "lf" and "\r" in text:
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     return text
 
 

@@ -34,7 +34,7 @@ class Options:
     max_ratio: int = 250  # decompressed / compressed; text reaches 10, a bomb 1,000 and more
     max_size: int = 1 << 40  # of one stream when decompressed
     max_depth: int = 8  # archives within archives
-    max_held: int = 64 << 20  # what must be in memory at once: a zip within a tar.xz, a JSON line
+    max_held: int = 32 << 20  # what must be in memory at once: a zip within a tar.xz, a JSON line
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,17 @@ class Piece:
     more: bool = False  # this one does
     row_group: int | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes as stored."""
+        return self.data.size if isinstance(self.data, Extent) else len(self.data)
+
+    @property
+    def place(self) -> str:
+        """The label, and which part of it this is."""
+        part = f"{self.offset}" if self.continues or self.more or self.offset else self.row_group
+        return self.label if part is None else f"{self.label}@{part}"
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -75,10 +86,7 @@ class Unit:
     @property
     def size(self) -> int:
         """Bytes as stored: what progress is measured in."""
-        return sum(
-            piece.data.size if isinstance(piece.data, Extent) else len(piece.data)
-            for piece in self.pieces
-        )
+        return sum(piece.size for piece in self.pieces)
 
 
 @dataclass
