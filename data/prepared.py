@@ -112,7 +112,7 @@ def _open_side(folder: Path, manifest: dict[str, Any], side: str) -> Tokens:
             index=folder / part["index"]["file"],
             vocab_size=tokenizer["vocab_size"],
         )
-        counts = [shard["tokens"] for shard in part["shards"]]
+        counts = [shard["count"] for shard in part["shards"]]
     except (KeyError, TypeError) as error:
         raise DataError(f"{folder / MANIFEST} is damaged: {error}") from None
     for path, count, found in zip(paths, counts, tokens.parts):

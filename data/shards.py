@@ -30,7 +30,7 @@ from data.errors import DataError
 
 MAGIC, VERSION = b"TTTOKENS", 1
 LAYOUT = struct.Struct("<8sIIQ32s8x")
-DTYPES = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4"), 8: np.dtype("<i8")}
+DTYPES: dict[int, np.dtype] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4"), 8: np.dtype("<i8")}
 AROUND = 1 << 16  # bytes that Linux maps around a page that is touched
 MAPPED = 1 << 27  # bytes mapped before they are given back
 
@@ -140,8 +140,8 @@ class Tokens:
                 )
             if header.dtype != (dtype or headers[0].dtype) or header.dtype.kind == "i":
                 raise DataError(
-                    f"{path} holds {header.dtype}, not the {dtype or 'ids'} of this corpus: it is an "
-                    f"index, or a shard of another corpus"
+                    f"{path} holds {header.dtype}, not the {dtype or 'ids'} of this corpus: it is "
+                    f"an index, or a shard of another corpus"
                 )
         mapped = [map_file(p, h.dtype, h.count, LAYOUT.size) for p, h in zip(files, headers)]
         documents = None
