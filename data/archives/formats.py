@@ -30,6 +30,7 @@ FOREIGN = (
 )
 CODECS = ("gzip", "bzip2", "xz", "lzma", "pylzma", "zstd")
 _ENDING = re.compile(r"\.(gz|bz2|xz|lzma|zst|zstd)$", re.IGNORECASE)
+_PACKED = re.compile(r"\.(gz|bz2|xz|zst|zstd|tgz|tbz2?|txz|tzst|tar|zip|parquet)$", re.IGNORECASE)
 _TARS = re.compile(r"\.(tgz|tbz2?|txz|tlz|tzst)$", re.IGNORECASE)
 
 
@@ -52,6 +53,8 @@ def sniff(head: bytes, name: str, label: str) -> Format:
         return "jsonl"
     if name.lower().endswith(".json") and head.startswith(b'{"'):
         return "jsonl"  # as C4 and others call their JSON lines
+    if _PACKED.search(name):
+        raise DataError(f"{label} does not begin as its name says: corrupt, or misnamed?")
     return "text"
 
 

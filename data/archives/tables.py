@@ -56,7 +56,7 @@ def _table(piece: Piece, options: Options) -> Iterator[Any]:
     try:
         from pyarrow import parquet
     except ModuleNotFoundError as error:
-        raise DataError(f"{piece.label} is parquet: reading it needs pip install pyarrow") from error
+        raise DataError(f"{piece.label} is parquet: pip install pyarrow to read it") from error
     held = piece.data
     file = io.BufferedReader(Slice(held)) if isinstance(held, Extent) else io.BytesIO(held)
     with file:

@@ -4,7 +4,8 @@ A large text is cut every 4 MB or a little later, at the first of these that the
 
 1. after a separator, `<|endoftext|>`: between two documents;
 2. after a line end that stands alone between two visible characters, as between two lines of a
-   paragraph (a tokenizer that splits as GPT-2's or GPT-4's gives the same tokens on either side);
+   paragraph (with line ends as LF, the default, a tokenizer that first splits as GPT-2's or GPT-4's
+   does gives the two sides the tokens of the whole);
 3. before a space that stands alone, for the same reason;
 4. between two characters.
 
@@ -45,13 +46,14 @@ def cut(window: bytes, separator: str) -> Cut:
     if mark and (found := window.find(mark, 0, len(window) - 2)) >= 0:
         end = found + len(mark)
         return Cut(end + _line_end(window[end : end + 2]), False)
-    text = window[:NEAR].decode("utf-8", "surrogateescape")
+    # A separator that began before the window ends in its first bytes: it must not be cut either.
+    text = window[len(mark) : NEAR].decode("utf-8", "surrogateescape")
     at = 0  # where it is no UTF-8: the reading will say so
-    if end := LINE_END.search(text):
-        at = end.end()
+    if line_end := LINE_END.search(text):
+        at = line_end.end()
     elif start := SPACE.search(text) or CHARACTER.search(text):
         at = start.start()
-    return Cut(len(text[:at].encode("utf-8", "surrogateescape")), True)
+    return Cut(len(mark) + len(text[:at].encode("utf-8", "surrogateescape")), True)
 
 
 def cut_lines(window: bytes) -> Cut | None:

@@ -98,8 +98,12 @@ class Report:
     skipped: int = 0
     reasons: list[str] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)  # hidden files and the like, by kind
+    _last: DataError | None = None
 
     def skip(self, error: DataError) -> None:
+        if error is self._last:  # a broken stream says so to each of the archives within it
+            return
+        self._last = error
         self.skipped += 1
         if len(self.reasons) < self.KEPT:
             self.reasons.append(str(error))

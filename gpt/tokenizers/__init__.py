@@ -16,12 +16,15 @@ from typing import Any
 
 from gpt.errors import nearest
 from gpt.tokenizers.base import END_OF_TEXT, Tokenizer
+from gpt.tokenizers.bpe import BPETokenizer
 from gpt.tokenizers.byte import ByteTokenizer
 from gpt.tokenizers.char import CharTokenizer
 from gpt.tokenizers.errors import TokenizerError, UnknownCharacter
+from gpt.tokenizers.files import from_folder, gpt2
 from gpt.tokenizers.stream import StreamDecoder
+from gpt.tokenizers.word import WordTokenizer
 
-KINDS: tuple[type[Tokenizer], ...] = (CharTokenizer, ByteTokenizer)
+KINDS: tuple[type[Tokenizer], ...] = (CharTokenizer, WordTokenizer, ByteTokenizer, BPETokenizer)
 TYPES: dict[str, Any] = {kind.type: kind for kind in KINDS}
 NAMES = ("char", "word", "byte", "bpe", "gpt2")
 
@@ -39,7 +42,23 @@ def get(
 
     Raises TokenizerError for a name or path that is none, and where text to train on is lacking.
     """
-    raise TokenizerError(f"{name}: no such tokenizer{nearest(str(name), NAMES)}")
+    if name == "byte":
+        return ByteTokenizer()
+    if name == "gpt2":
+        return gpt2()
+    if name not in NAMES:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return from_folder(path)
+        if path.exists():
+            return load(path)
+        raise TokenizerError(f"{name} is no tokenizer, file or folder{nearest(str(name), NAMES)}")
+    if train_on is None:
+        raise TokenizerError(f"the {name} tokenizer is trained, and there is no text to train on")
+    if name == "char":
+        return CharTokenizer.train(train_on())
+    size = {} if vocab_size is None else {"vocab_size": vocab_size}
+    return TYPES[str(name)].train(train_on(), **size)
 
 
 def from_dict(state: Any) -> Tokenizer:

@@ -11,7 +11,6 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -21,11 +20,11 @@ import numpy as np
 
 from gpt.errors import nearest
 from gpt.tokenizers.errors import TokenizerError
+from gpt.tokenizers.parallel import PART, in_order, parts
 from gpt.tokenizers.show import Drawing, columns
 from gpt.tokenizers.utf8 import decode_utf8
 
 END_OF_TEXT = "<|endoftext|>"
-PART = 1 << 18  # characters encoded at a time: by a stream, and by each worker
 Special = Collection[str] | Literal["all"]
 
 
@@ -83,8 +82,9 @@ class Tokenizer(ABC):
         """
         special = self._allowed(allowed_special)
         if workers > 1 and len(text) > PART:
-            parts = self.encode_batch(self._parts([text], special), workers, allowed_special)
-            return np.concatenate(parts)
+            return np.concatenate(
+                self.encode_batch(self._parts([text], special), workers, allowed_special)
+            )
         return self._encode_special(text, special) if special else self._encode(text)
 
     def encode_stream(
@@ -105,8 +105,7 @@ class Tokenizer(ABC):
         if workers < 2:
             return [self.encode(text, allowed_special) for text in texts]
         jobs = ((text, allowed_special) for text in texts)
-        with ProcessPoolExecutor(workers, initializer=_start, initargs=(self,)) as pool:
-            return list(pool.map(_work, jobs, chunksize=1))
+        return list(in_order(_work, jobs, workers, _start, (self,)))
 
     def decode(self, ids: Any, errors: str = "replace") -> str:
         """The text of an array or sequence of ids, or of one.
@@ -180,20 +179,7 @@ class Tokenizer(ABC):
 
     def _parts(self, chunks: Iterable[str], special: dict[str, int]) -> Iterator[str]:
         """The same text in parts whose ids do not depend on each other."""
-        text, waiting, size, enough = "", list[str](), 0, PART
-        for chunk in chunks:
-            for start in range(0, len(chunk), PART):
-                waiting.append(chunk[start : start + PART])
-                size += len(waiting[-1])
-                if size < enough:
-                    continue
-                text = "".join(waiting)
-                if cut := self._cut_special(text, special):
-                    yield text[:cut]
-                waiting, size = [text[cut:]], len(text) - cut
-                enough = PART if cut else 2 * size  # doubling: a long piece is searched few times
-        if size:
-            yield "".join(waiting)
+        return parts(chunks, lambda text: self._cut_special(text, special))
 
     def _cut_special(self, text: str, special: dict[str, int]) -> int:
         """`_cut`, but in no special token, nor in one that may begin where `text` breaks off."""
