@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from data.corpus import Corpus, Options, from_text
 from data.download import Download
@@ -16,7 +15,6 @@ class Recipe:
     name: str
     about: str  # one line for people: size, what it is
     corpus: Callable[[Options], Corpus]
-    path: Callable[[Options], Path] | None = None  # the file or folder that data.prepare reads
 
 
 def book(name: str, about: str, file: Download) -> Recipe:
@@ -26,4 +24,4 @@ def book(name: str, about: str, file: Download) -> Recipe:
         text = read_text(file.fetch(options.data_dir), options.newlines)
         return from_text(name, text, file.urls[0], options)
 
-    return Recipe(name, about, corpus, lambda options: file.fetch(options.data_dir))
+    return Recipe(name, about, corpus)

@@ -30,7 +30,8 @@ from data.errors import DataError
 
 MAGIC, VERSION = b"TTTOKENS", 1
 LAYOUT = struct.Struct("<8sIIQ32s8x")
-DTYPES: dict[int, np.dtype] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4"), 8: np.dtype("<i8")}
+DTYPES: dict[int, np.dtype] = {size: np.dtype(name) for size, name in
+                               ((1, "u1"), (2, "<u2"), (4, "<u4"), (8, "<i8"))}
 AROUND = 1 << 16  # bytes that Linux maps around a page that is touched
 MAPPED = 1 << 27  # bytes mapped before they are given back
 

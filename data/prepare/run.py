@@ -117,27 +117,23 @@ class Preparation:
     def _begin(self) -> None:
         """Load the record of an earlier run, or begin one; and the tokenizer."""
         record = self.folder / UNFINISHED
-        if record.exists():
-            self.state = read_json(record)
+        self.state = read_json(record) if record.exists() else {}
+        if self.state.get("tokenizer"):
             self._same(self.state, record)
+            self.source.lengths = self.state["lengths"]
+            self.tokenizer = tokenizers.load(self.folder / TOKENIZER)
+            if self.tokenizer.hash != self.state["tokenizer"]:
+                raise DataError(f"{self.folder / TOKENIZER} is not the tokenizer that was saved")
         else:
             self.state = {"version": VERSION, "command": self.command, "settings": self.choices,
                           "tokenizer": None, "lengths": None, "units": 0, "stored": 0,
                           "open": LEFT_OUT, "skipped": asdict(Report()), "sides": {}}  # fmt: skip
             write_json(record, self.state)  # first of all files: it says that the rest is ours
-        if self.state["tokenizer"] is None:
             self.source.survey()
-            self.state["lengths"] = self.source.lengths
-            self.show.print(f"tokenizer {self.settings.content.tokenizer} ...")
             self.tokenizer = self.source.tokenizer()
             self.tokenizer.save(self.folder / TOKENIZER)
-            self.state["tokenizer"] = self.tokenizer.hash
+            self.state |= {"tokenizer": self.tokenizer.hash, "lengths": self.source.lengths}
             write_json(record, self.state)
-        else:
-            self.source.lengths = self.state["lengths"]
-            self.tokenizer = tokenizers.load(self.folder / TOKENIZER)
-            if self.tokenizer.hash != self.state["tokenizer"]:
-                raise DataError(f"{self.folder / TOKENIZER} is not the tokenizer that was saved")
         self.skipped = Report(**self.state["skipped"])  # by the workers
         self.passed_over = Report()  # by the walk through the archive, which begins anew each time
 

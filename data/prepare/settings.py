@@ -1,7 +1,5 @@
 """Every setting of a preparation: what it is, why it is so, and what it may be."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys
