@@ -9,9 +9,9 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from data.archives.formats import HEAD, Codec
 from data.archives.unit import Options
 from data.errors import DataError
+from data.formats import HEAD, Codec
 
 CHUNK = 1 << 16
 MEMORY = 128 << 20  # for a decompressor: xz -9 needs 65 MB

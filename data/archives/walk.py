@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.archives import tables, tars, texts, zips
-from data.archives.formats import CODECS, inner_name, sniff
 from data.archives.source import Held, Source, extent_source, is_hidden, read_extent
 from data.archives.streams import Decompressed
 from data.archives.unit import Document, Extent, Options, Piece, Report
 from data.errors import DataError
+from data.formats import CODECS, inner_name, sniff
 
 SMALL = texts.PIECE  # an archive of up to so many bytes is one piece, opened by who gets it
 

@@ -16,10 +16,10 @@ from making import COMPRESSED, DOCUMENTS, MEMBERS, TEXT, jsonl, parquet, pylzma,
 
 from data import archives
 from data.archives import texts
-from data.archives.formats import sniff
 from data.archives.streams import Decompressed
 from data.archives.unit import Extent
 from data.errors import DataError
+from data.formats import sniff
 
 
 @pytest.fixture

@@ -20,13 +20,14 @@ SIGNATURES: tuple[tuple[bytes, Format], ...] = (
     (b"PK\x05\x06", "zip"),  # an empty one
     (b"PAR1", "parquet"),
 )
-# Not read here. What to do instead:
+# Read nowhere here: what it is, and what to do.
+_TO_UTF8 = "save it as UTF-8: iconv -f UTF-16 -t UTF-8 {path} > utf8.txt"
 FOREIGN = (
-    (b"%PDF-", "a PDF: save it as text first"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),
-    (b"Rar!", "a RAR archive: unpack it first"),
-    (b"\xff\xfe", "UTF-16: save it as UTF-8, with iconv -f UTF-16 -t UTF-8"),
-    (b"\xfe\xff", "UTF-16: save it as UTF-8, with iconv -f UTF-16 -t UTF-8"),
+    (b"%PDF-", "a PDF", "save it as text first"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first: 7z x {path}"),
+    (b"Rar!", "a RAR archive", "unpack it first: unrar x {path}"),
+    (b"\xff\xfe", "UTF-16", _TO_UTF8),
+    (b"\xfe\xff", "UTF-16", _TO_UTF8),
 )
 CODECS = ("gzip", "bzip2", "xz", "lzma", "pylzma", "zstd")
 _ENDING = re.compile(r"\.(gz|bz2|xz|lzma|zst|zstd)$", re.IGNORECASE)
@@ -39,14 +40,9 @@ def sniff(head: bytes, name: str, label: str) -> Format:
 
     Raises DataError for one that is known and not read.
     """
-    for magic, kind in SIGNATURES:
-        if head.startswith(magic):
-            return kind
-    if is_tar(head):
-        return "tar"
-    for magic, advice in FOREIGN:
-        if head.startswith(magic):
-            raise DataError(f"{label} is {advice}")
+    if kind := signed(head):
+        return kind
+    refuse_foreign(head, label)
     if head.startswith(b"\x5d\0\0") or name.lower().endswith((".lzma", ".tlz")):
         return _lzma(head, label)
     if re.search(r"\.(jsonl|ndjson)$", name, re.IGNORECASE):
@@ -56,6 +52,21 @@ def sniff(head: bytes, name: str, label: str) -> Format:
     if _PACKED.search(name):
         raise DataError(f"{label} does not begin as its name says: corrupt, or misnamed?")
     return "text"
+
+
+def signed(head: bytes) -> Format | None:
+    """The format that has this signature."""
+    for magic, kind in SIGNATURES:
+        if head.startswith(magic):
+            return kind
+    return "tar" if is_tar(head) else None
+
+
+def refuse_foreign(head: bytes, label: str) -> None:
+    """DataError for what is known, and not read."""
+    for magic, what, advice in FOREIGN:
+        if head.startswith(magic):
+            raise DataError(f"{label} is {what}, not a UTF-8 text: {advice.format(path=label)}")
 
 
 def inner_name(name: str) -> str:
