@@ -34,6 +34,7 @@ def load(
     seed: int = Options.seed,
     newlines: Newlines = Options.newlines,
     data_dir: str | Path | None = None,
+    fraction: float = Options.fraction,
 ) -> Corpus:
     """A corpus by name (`data.names()`), or any text file by its path; a name wins over a file.
 
@@ -41,12 +42,14 @@ def load(
     n_chars: only the first so many characters; for tales, how many to generate.
     seed: of generated corpora. newlines: "lf" or "keep", see `read_text`.
     data_dir: where downloads are kept, see `download.cache_folder`.
+    fraction: how much of a corpus in many files, see `recipes.openwebtext`.
 
-    Raises DataError: unknown name, unreadable or too short text, failed download.
+    Raises DataError: unknown name, unreadable or too short text, failed download; and for an
+    archive or a corpus too large for memory, which `python -m data.prepare` makes tokens of.
     """
     from data.recipes import RECIPES
 
-    options = Options(val_fraction, n_chars, seed, newlines, data_dir)
+    options = Options(val_fraction, n_chars, seed, newlines, data_dir, fraction)
     name = str(name_or_path)
     if name in RECIPES:
         return RECIPES[name].corpus(options)

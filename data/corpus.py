@@ -43,12 +43,15 @@ class Options:
     seed: int = 1337  # of generated corpora
     newlines: Newlines = "lf"
     data_dir: str | Path | None = None  # where downloads are kept; None: download.cache_folder()
+    fraction: float = 1.0  # of a corpus in many files, such as openwebtext: the first so many
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
             raise DataError(
                 f"--val-fraction is {self.val_fraction}: it must lie between 0 and 1, as in 0.1"
             )
+        if not 0 < self.fraction <= 1:
+            raise DataError(f"--fraction is {self.fraction}: it must lie above 0, up to 1")
         if self.n_chars is not None and self.n_chars < 2:
             raise DataError(f"--n-chars is {self.n_chars}: at least 2 are needed, one to hold out")
 

@@ -1,50 +1,64 @@
-"""Tokenizers: text to ids and back. One file per kind, one small protocol for all."""
+"""Tokenizers: text to ids and back. One file per kind, one small protocol for all.
+
+A `Tokenizer` has `type`, `vocab_size`, `token_bytes`, `dtype` (the smallest unsigned), `hash`,
+`end_of_text` (an id or None), `special_tokens`, `encode(text, allowed_special=(), workers=1)`,
+`encode_stream(chunks)`, `encode_batch(texts, workers)`, `decode(ids, errors="replace")`,
+`show(text)`, `to_dict`, `from_dict`, `save` and `load`; a kind also has `train(text, ...)`.
+`StreamDecoder` turns ids to text as a model writes them.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
+from gpt.errors import nearest
+from gpt.tokenizers.base import END_OF_TEXT, Tokenizer
+from gpt.tokenizers.bpe import BPETokenizer
+from gpt.tokenizers.byte import ByteTokenizer
 from gpt.tokenizers.char import CharTokenizer
 from gpt.tokenizers.errors import TokenizerError, UnknownCharacter
+from gpt.tokenizers.files import from_folder, gpt2
+from gpt.tokenizers.stream import StreamDecoder
+from gpt.tokenizers.word import WordTokenizer
 
-__all__ = ["CharTokenizer", "Tokenizer", "TokenizerError", "UnknownCharacter", "from_dict", "load"]
+KINDS: tuple[type[Tokenizer], ...] = (CharTokenizer, WordTokenizer, ByteTokenizer, BPETokenizer)
+TYPES: dict[str, Any] = {kind.type: kind for kind in KINDS}
+NAMES = ("char", "word", "byte", "bpe", "gpt2")
 
 
-class Tokenizer(Protocol):
-    """What the trainer, the checkpoint and the generator ask of a tokenizer.
+def get(
+    name: str | Path,
+    train_on: Callable[[], Iterable[str]] | None = None,
+    vocab_size: int | None = None,
+) -> Tokenizer:
+    """The tokenizer of a name (char, word, byte, bpe, gpt2) or of a path.
 
-    A class also has `train(text, ...) -> Tokenizer` and `from_dict(state) -> Tokenizer`.
+    A path is a JSON file that `save` wrote, or a folder with GPT-2's encoder.json and vocab.bpe, or
+    with Hugging Face's vocab.json and merges.txt. `char`, `word` and `bpe` are trained, on what
+    `train_on()` yields, bpe and word to `vocab_size` tokens.
+
+    Raises TokenizerError for a name or path that is none, and where text to train on is lacking.
     """
-
-    type: str
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    @property
-    def token_bytes(self) -> list[bytes]:
-        """The UTF-8 bytes of each token: what bits per byte are counted with."""
-        ...
-
-    @property
-    def hash(self) -> str:
-        """sha256 of what `save` writes: two tokenizers of one hash give the same ids."""
-        ...
-
-    def encode(self, text: str) -> np.ndarray: ...
-
-    def decode(self, ids) -> str: ...
-
-    def to_dict(self) -> dict: ...
-
-    def save(self, path: str | Path) -> None: ...
-
-
-TYPES = {kind.type: kind for kind in (CharTokenizer,)}
+    if name == "byte":
+        return ByteTokenizer()
+    if name == "gpt2":
+        return gpt2()
+    if name not in NAMES:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return from_folder(path)
+        if path.exists():
+            return load(path)
+        raise TokenizerError(f"{name} is no tokenizer, file or folder{nearest(str(name), NAMES)}")
+    if train_on is None:
+        raise TokenizerError(f"the {name} tokenizer is trained, and there is no text to train on")
+    if name == "char":
+        return CharTokenizer.train(train_on())
+    size = {} if vocab_size is None else {"vocab_size": vocab_size}
+    return TYPES[str(name)].train(train_on(), **size)
 
 
 def from_dict(state: Any) -> Tokenizer:
@@ -61,7 +75,7 @@ def load(path: str | Path) -> Tokenizer:
         state = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TokenizerError(f"{path} is not JSON ({error}): is it a tokenizer's file?") from None
     try:
         return from_dict(state)

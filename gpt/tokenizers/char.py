@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import unicodedata
+from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from gpt.tokenizers.base import Tokenizer
 from gpt.tokenizers.errors import TokenizerError, UnknownCharacter
 
 
@@ -18,14 +18,16 @@ def code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
 
 
-class CharTokenizer:
+class CharTokenizer(Tokenizer):
     """A vocabulary of distinct characters; id i is the i-th in code point order.
 
     unk: None, and an unknown character raises UnknownCharacter; or a character, added to the
     vocabulary if need be, that stands for every unknown one ("\\ufffd" is Unicode's own).
+    There is no end-of-text token: every id is a character.
     """
 
     type = "char"
+    special_tokens: dict[str, int] = {}
 
     def __init__(self, chars: str, unk: str | None = None) -> None:
         if unk is not None and len(unk) != 1:
@@ -36,9 +38,10 @@ class CharTokenizer:
             raise TokenizerError("a vocabulary needs at least one character: the text is empty")
 
     @classmethod
-    def train(cls, text: str, unk: str | None = None) -> CharTokenizer:
-        """The vocabulary of a text: its distinct characters."""
-        return cls(text, unk)
+    def train(cls, text: str | Iterable[str], unk: str | None = None) -> CharTokenizer:
+        """The vocabulary of a text, or of many: the distinct characters."""
+        texts = [text] if isinstance(text, str) else text
+        return cls("".join(set().union(*texts)), unk)
 
     @property
     def vocab_size(self) -> int:
@@ -55,19 +58,14 @@ class CharTokenizer:
         return [char.encode("utf-8", "surrogatepass") for char in self.chars]
 
     @cached_property
-    def dtype(self) -> np.dtype:
-        """Of the ids that `encode` returns: the smallest unsigned one that holds them all."""
-        return np.min_scalar_type(self.vocab_size - 1)
-
-    @cached_property
     def _ids(self) -> np.ndarray:
         """The id of every code point up to one past the vocabulary's last; -1 where unknown."""
         ids = np.full(int(self._codes[-1]) + 2, -1, np.int32)
         ids[self._codes] = np.arange(self.vocab_size)
         return ids
 
-    def encode(self, text: str) -> np.ndarray:
-        """(len(text),) ids of `dtype`. Raises UnknownCharacter unless `unk` was chosen."""
+    def _encode(self, text: str) -> np.ndarray:
+        """(len(text),) ids. Raises UnknownCharacter unless `unk` was chosen."""
         codes = code_points(text)
         ids = self._ids[np.minimum(codes, len(self._ids) - 1)]
         if ids.size and ids.min() < 0:
@@ -76,25 +74,13 @@ class CharTokenizer:
             ids[ids < 0] = self._ids[ord(self.unk)]
         return ids.astype(self.dtype)
 
-    def decode(self, ids) -> str:
-        """The text of an array or sequence of ids. Raises TokenizerError for one out of range."""
-        ids = np.asarray(ids)
-        if ids.size == 0:
-            return ""
-        if ids.dtype.kind not in "iu":
-            raise TokenizerError(f"ids must be integers, not {ids.dtype}")
-        if ids.min() < 0 or ids.max() >= self.vocab_size:
-            wrong = ids[(ids < 0) | (ids >= self.vocab_size)].flat[0]
-            raise TokenizerError(
-                f"id {wrong} is outside the vocabulary of {self.vocab_size}: "
-                f"was the text encoded by another tokenizer?"
-            )
-        return self._codes[ids].tobytes().decode("utf-32-le", "surrogatepass")
+    def _cut(self, text: str) -> int:
+        return len(text)
 
-    @property
-    def hash(self) -> str:
-        """sha256 of the saved form: equal hashes, equal ids."""
-        return hashlib.sha256(self._json().encode()).hexdigest()
+    def decode(self, ids: Any, errors: str = "replace") -> str:
+        """The text of an array or sequence of ids; `errors` is for others: all characters are
+        whole. Raises TokenizerError for an id out of range."""
+        return self._codes[self._checked(ids)].tobytes().decode("utf-32-le", "surrogatepass")
 
     def to_dict(self) -> dict:
         # One string per character: in a single one, JSON would fuse neighbouring surrogates.
@@ -110,22 +96,6 @@ class CharTokenizer:
         tokenizer = cls("".join(chars), unk)
         if tokenizer.chars != chars:
             raise TokenizerError("'chars' must be distinct and in code point order")
-        return tokenizer
-
-    def _json(self) -> str:
-        return json.dumps(self.to_dict(), indent=1) + "\n"
-
-    def save(self, path: str | Path) -> None:
-        """Write JSON that `tokenizers.load` reads."""
-        Path(path).write_text(self._json(), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: str | Path) -> CharTokenizer:
-        from gpt.tokenizers import load
-
-        tokenizer = load(path)
-        if not isinstance(tokenizer, cls):
-            raise TokenizerError(f"{path} holds a {tokenizer.type} tokenizer, not a {cls.type} one")
         return tokenizer
 
     def __repr__(self) -> str:

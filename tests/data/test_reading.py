@@ -66,7 +66,7 @@ def test_empty(file, raw):
 def test_missing_folder_and_unreadable(tmp_path, file, monkeypatch):
     with pytest.raises(DataError, match="nothere.txt: no such file"):
         read_text(tmp_path / "nothere.txt")
-    with pytest.raises(DataError, match="is a folder: give one text file$"):
+    with pytest.raises(DataError, match="is a folder: give one text file, or .* data.prepare"):
         read_text(tmp_path)
     file(b"x", "some.txt")
     with pytest.raises(DataError, match="is a folder: .*such as .*some.txt"):

@@ -33,6 +33,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path != "/file.txt":
             return self.send_error(404)
         first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
+        if first >= len(server.body):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(server.body)}")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         rest = server.body[first:]
         self.send_response(206 if first else 200)
         if first:
@@ -177,6 +182,42 @@ def test_a_folder_that_cannot_be_made(server, tmp_path):
         download(server.url).fetch(tmp_path / "taken" / "deeper")
 
 
+def test_a_file_without_a_published_hash_is_believed_once(server, tmp_path):
+    file = Download("file.txt", (server.url,), sha256=None)
+    server.break_at = [300_000]
+    assert intact(file.fetch(tmp_path)) and len(server.requests) == 2
+    assert files(tmp_path) == ["file.txt", "file.txt.verified"]
+    (tmp_path / "file.txt").write_bytes(BODY[:-1] + b"!")
+    with pytest.raises(DataError, match="not the file.txt of its first use, see file.txt.verified"):
+        file.fetch(tmp_path)
+    (tmp_path / "file.txt").unlink()
+    assert intact(file.fetch(tmp_path))
+    (tmp_path / "file.txt.verified").write_text("{}")
+    with pytest.raises(DataError, match="file.txt.verified cannot be read.*delete it"):
+        file.fetch(tmp_path)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_finished_part_of_unknown_length_is_asked_about(server, tmp_path, ranges):
+    server.ranges = ranges
+    (tmp_path / "file.txt.part").write_bytes(BODY)
+    assert intact(Download("file.txt", (server.url,), sha256=None).fetch(tmp_path))
+    assert server.requests == [f"bytes={len(BODY)}-"]
+
+
+def test_a_large_file_is_hashed_once(tmp_path, monkeypatch):
+    from data import download as module
+
+    monkeypatch.setattr(module, "LARGE", 1000)
+    (tmp_path / "file.txt").write_bytes(BODY)
+    file, hashed = download("http://127.0.0.1:9/"), []
+    monkeypatch.setattr(module, "sha256_of", lambda path: hashed.append(path) or file.sha256)
+    assert file.fetch(tmp_path) == file.fetch(tmp_path) and len(hashed) == 1
+    (tmp_path / "file.txt").write_bytes(BODY[::-1])  # another time: looked at again
+    file.fetch(tmp_path)
+    assert len(hashed) == 2
+
+
 def test_cache_folder_follows_the_platform(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -187,7 +228,8 @@ def test_cache_folder_follows_the_platform(monkeypatch, tmp_path):
 
 
 def test_names_are_the_recipes():
-    assert data.names() == ["tales", "oz", "dorothy", "shakespeare"]
+    names = ["tales", "oz", "dorothy", "shakespeare", "tinystories", "openwebtext"]
+    assert data.names() == names
     assert all(name == recipe.name and recipe.about for name, recipe in RECIPES.items())
 
 
@@ -234,6 +276,33 @@ def test_any_text_file(tmp_path):
     assert corpus.text == "0123456789\n" * 10 and len(corpus.val) == 22
     assert (corpus.name, corpus.source) == ("mine", str(path))
     assert data.load(str(path), n_chars=20, newlines="keep").text == "0123456789\r\n01234567"
+
+
+def test_large_corpora_are_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(Download, "fetch", Download.path)  # as if all were there
+    stories = RECIPES["tinystories"].files(Options(data_dir=tmp_path))
+    assert [path.name for path in stories] == [
+        "TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt"
+    ]  # fmt: skip
+    for fraction, count in ((1.0, 21), (0.5, 11), (2 / 21, 2), (0.001, 1)):
+        paths = RECIPES["openwebtext"].files(Options(data_dir=tmp_path, fraction=fraction))
+        names = [f"urlsf_subset{number:02}.tar" for number in range(count)]
+        assert [path.name for path in paths] == names
+    (tmp_path / "openwebtext.tar.xz").touch()
+    [path] = RECIPES["openwebtext"].files(Options(data_dir=tmp_path))
+    assert path.name == "openwebtext.tar.xz"
+    assert len(RECIPES["openwebtext"].files(Options(data_dir=tmp_path, fraction=0.9))) == 19
+    with pytest.raises(DataError, match="openwebtext is too large.* -m data.prepare openweb"):
+        data.load("openwebtext")
+    with pytest.raises(DataError, match="--fraction is 0: it must lie above 0"):
+        data.load("openwebtext", fraction=0)
+
+
+def test_books_have_files_too(shared_data, tmp_path):
+    text = (shared_data / "shakespeare" / "tinyshakespeare.txt").read_bytes()
+    (tmp_path / "tinyshakespeare.txt").write_bytes(text)
+    [path] = RECIPES["shakespeare"].files(Options(data_dir=tmp_path))
+    assert path.read_bytes() == text and RECIPES["tales"].files is None
 
 
 def test_unknown_names_are_answered_with_the_nearest():
