@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinytensor as tt
-from tinytensor.kernels import cpu, threads
+from tinytensor.kernels import threads
+from tinytensor.kernels.cpu.blocks import row_blocks
 from tinytensor.ops import activations, index, linalg, nn
 from tinytensor.random import Key
 
@@ -46,6 +47,9 @@ CASES = {
     ),
     "layer_norm": lambda rng, d, n: (
         nn._layer_norm, [numbers(rng, d, n, 3, 40), *numbers(rng, d, 2, 40)], {"eps": 1e-5}
+    ),
+    "rms_norm": lambda rng, d, n: (
+        nn._rms_norm, [numbers(rng, d, n, 3, 40), numbers(rng, d, 40)], {"eps": 1e-5}
     ),
     "attention": lambda rng, d, n: (
         nn._attention,
@@ -130,7 +134,7 @@ def test_kernels_equal_their_references(name, n, dtype, count, seed):
         np.testing.assert_array_equal(ours, same)
 
 
-@pytest.mark.parametrize("name", ["layer_norm", "attention"])
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm", "attention"])
 def test_kernels_save_what_their_references_save(name):
     op, arrays, static = CASES[name](np.random.default_rng(0), "float64", 101)
     _, saved = op.op.implementations["numpy"](np, *arrays, **static)
@@ -142,7 +146,7 @@ def test_kernels_save_what_their_references_save(name):
 
 def test_row_blocks_cover_all_rows_once():
     for rows, row_bytes in ((0, 4), (1, 4), (1000, 512), (7, 10**9)):
-        blocks = cpu.row_blocks(rows, row_bytes)
+        blocks = row_blocks(rows, row_bytes)
         assert [i for s in blocks for i in range(rows)[s]] == list(range(rows))
 
 

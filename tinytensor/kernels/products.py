@@ -13,6 +13,7 @@ import numpy as np
 
 from ..ops import linalg, nn
 from ..ops.linalg import as_rows
+from .matvec import FEW, few_rows
 from .threads import get_num_threads, one_blas_thread, parallel
 
 SMALL = 4_000_000  # multiply-adds: below, handing out parts costs more than it saves
@@ -32,6 +33,8 @@ def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.
     if work < TINY:
         return a @ b if bias is None else a @ b + bias
     out = np.empty((M, N), np.result_type(a, b))
+    if M <= FEW and b.flags.f_contiguous:
+        return few_rows(a, b.T, bias, out)
     wide = N > 4 * M and bias is None  # cut the longer side: parts stay large
     parts = _cut(N if wide else M, work)
 
