@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import save as to_safetensors
+
+from tinytensor.errors import CheckpointError as Misfit
+from tinytensor.serialize.safetensors import load_safetensors
 
 from . import durable, tokenizers
 from .config import Config, from_dict, hash_of
 from .errors import ConfigError, UserError
-from .mapped import read_mapped
 from .packing import arrays_of, pack, unpack
 
 VERSION = 2
@@ -193,8 +194,6 @@ class Checkpoint:
 
     def load_into(self, model: Any, finite: bool = True) -> None:
         """Copy the weights into a model of the same settings."""
-        from tinytensor import errors
-
         weights = self.weights(finite)
         for name, own in model.state_dict().items():
             if name in weights and weights[name].dtype != own.array.dtype:
@@ -202,7 +201,7 @@ class Checkpoint:
                                       f"the model's is {own.array.dtype}")
         try:
             model.load_state_dict(weights)
-        except errors.CheckpointError as error:
+        except Misfit as error:
             reasons = "; ".join(str(error).split("\n  ")[1:])
             raise CheckpointError(
                 f"{self.path / WEIGHTS}: does not fit the settings in {STATE}: {reasons}"
@@ -224,11 +223,11 @@ class Checkpoint:
                                       f"{path}: is not a file")
             if digest(path) != self.state["sha256"].get(name):
                 raise CheckpointError(f"{path}: is damaged: its sha256 is not the one in {STATE}")
-            arrays = read_mapped(path)
+            arrays = load_safetensors(path)
         except OSError as error:
             raise CheckpointError(f"{path}: {error.strerror}") from error
-        except (SafetensorError, ValueError) as error:
-            raise CheckpointError(f"{path}: is not safetensors: {error}") from error
+        except Misfit as error:
+            raise CheckpointError(str(error)) from error
         if finite:
             check_finite(arrays, str(path))
         return arrays
@@ -261,7 +260,7 @@ class Checkpoint:
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file, read through the same pages that `read_mapped` maps."""
+    """The sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -29,7 +29,8 @@ class GPTConfig(Group):
     """Architecture: by itself GPT-2 small, 124,439,808 parameters; presets are smaller."""
 
     vocab_size: int = option(
-        50257, "symbols the model knows; the tokenizer decides it", at_least=1, flag=False
+        50257, "tokens the model knows: bpe and word are trained to have so many, other tokenizers "
+        "decide for themselves", at_least=1,
     )
     block_size: int = option(1024, "context: how many tokens the model sees at once", at_least=1)
     n_layer: int = option(12, "blocks on top of each other: depth", at_least=1)
@@ -78,6 +79,10 @@ class DataConfig(Group):
     data: str = option(
         "tales", "a corpus (tales, oz, dorothy, shakespeare), a text file's path, or a folder that "
         "data.prepare made", resumable=True,
+    )
+    tokenizer: str = option(
+        "auto", "char, word, byte, bpe, gpt2, or the path of one that was saved; auto is that of "
+        "prepared data, and char for a text"
     )
     val_fraction: float = option(
         0.1, "share of the text, from its end, that is never trained on", above=0.0, below=1.0
@@ -150,8 +155,8 @@ class EvalConfig(Group):
         20, "batches of train and of val; always the same ones, so losses compare", at_least=1
     )
     final_chars: int = option(
-        200_000, "held-out text that the last loss is measured on: each character once, with at "
-        "least half a block before it", at_least=2, resumable=True,
+        200_000, "held-out text that the last loss is measured on: each character (token) once, "
+        "with at least half a block before it", at_least=2, resumable=True,
     )
     log_every: int = option(
         10, "steps between readings of the loss: reading it waits for the device", at_least=1,
@@ -232,7 +237,11 @@ class CommandLine:
         if self.help:
             parser(values).print_help()
             raise SystemExit(0)
-        return self._build(values, [])
+        problems = []
+        if values.get("tokenizer") == "bpe" and "vocab_size" not in values:
+            problems.append("--tokenizer bpe: needs --vocab-size, the number of tokens to train: "
+                            "1024 suits a book")
+        return self._build(values, problems)
 
     def resumed(self, saved: Config) -> Config:
         """The settings of a run that goes on: its own, but for those that may change.

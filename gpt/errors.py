@@ -58,8 +58,8 @@ def command(main: Callable[[], int | None]) -> Callable[[], int]:
             say(f"{package} is not installed: run pip install -e '.[train]', or make train")
             return 2
         except MemoryError as error:
-            say(f"out of memory: {error or 'no more could be had'}; lower --batch-size (--grad-accum "
-                "keeps the tokens of a step), --block-size, or the model's size")
+            say(f"out of memory: {error or 'no more is to be had'}; lower --batch-size "
+                "(--grad-accum keeps the tokens of a step), --block-size, or the model's size")
             return 2
         except Exception as error:
             if not is_mistake(error):

@@ -1,10 +1,12 @@
 """Texts that a model writes while it trains and at the end, kept in the run folder."""
 
-import tinytensor as tt
+import math
+
 from data import tales
 
-from .generate import complete
+from . import completion
 from .run import Run
+from .sampling import Sampler
 from .source import Source
 from .state import TrainingState
 
@@ -12,20 +14,23 @@ from .state import TrainingState
 def write(state: TrainingState, source: Source, run: Run) -> list[str]:
     """Samples into the run folder; the first of them, and the grammar's judgement on tales.
 
-    They are drawn from numbers of their own: the run's stream is where it was.
+    They are drawn from numbers of their own: the run's stream stays where it is.
     """
     config = state.config.eval
     if not config.sample_chars:
         return []
-    samples = complete(
-        state.model, state.tokenizer, source.start, config.sample_chars, config.samples,
-        temperature=config.sample_temperature, generator=tt.Generator(state.config.run.seed),
+    (texts,) = completion.write(
+        state.model, state.tokenizer, [completion.encode(state.tokenizer, source.start)],
+        Sampler(temperature=config.sample_temperature),
+        max_new_tokens=math.ceil(config.sample_chars / source.chars_per_token),
+        samples=range(config.samples), seed=state.config.run.seed,
     )  # fmt: skip
-    for number, sample in enumerate(samples, 1):
-        run.sample(f"{state.step:06d}-{number}", sample)
-    lines = [samples[0].strip(), ""]
+    for number, text in enumerate(texts, 1):
+        run.sample(f"{state.step:06d}-{number}", text.text)
+    lines = [texts[0].text.strip(), ""]
     if source.name == "tales":  # stories that the end of a sample cuts off are not judged
-        whole = [s[: s.rfind(tales.END) + len(tales.END)] for s in samples if tales.END in s]
+        END = tales.END
+        whole = [t.text[: t.text.rfind(END) + len(END)] for t in texts if END in t.text]
         report = tales.check("".join(whole))
         lines += [f"Of {config.samples} such samples at temperature {config.sample_temperature}, "
                   f"{report}", ""]  # fmt: skip

@@ -14,8 +14,6 @@ from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
-import numpy as np
-
 import tinytensor as tt
 from data import Batches
 from tinytensor import nn
@@ -26,7 +24,6 @@ from .config import CommandLine, Config
 from .errors import UserError, command
 from .evaluate import evaluate, evaluate_text
 from .interrupt import Interrupt
-from .ngram import count_models
 from .plot import plot
 from .progress import Progress
 from .resume import reopen
@@ -56,16 +53,15 @@ class Training:
             check_out(config.run.out)
         loggers.check(config.run.log_to)
         self.device = tt.backend.resolve(config.run.device)
-        self.source = source.load(config.data)
+        self.source = source.load(config, saved.tokenizer if saved else None)
         vocab_size = self.source.tokenizer.vocab_size
         self.config = config = replace(config, gpt=replace(config.gpt, vocab_size=vocab_size))
         train, val = self.source.train, self.source.val
 
-        def batches(tokens: np.ndarray, name: str, stream: Any = "eval") -> Batches:
+        def batches(tokens: source.Ids, name: str, stream: Any = "eval") -> Batches:
             return Batches(tokens, config.gpt.block_size, config.data.batch_size, config.run.seed,
                            stream=stream, name=name)  # fmt: skip
 
-        self.final_text = val[: config.eval.final_chars]
         self.batches = batches(train, "the training text", "train")
         self.exams = {"eval_train_loss": batches(train, "the training text"),
                       "val_loss": batches(val, "the validation text")}  # fmt: skip
@@ -78,7 +74,7 @@ class Training:
         if saved is not None:
             self.state.restore(saved)
             self.warnings = self.state.differences(saved)
-        self.counts = count_models(train, val, vocab_size)
+        self.counts = self.source.counts()
         self.folder = run or Run.create(config)
         if run is not None:
             run.begin(config, saved.state if saved else None)
@@ -173,11 +169,15 @@ class Training:
         seen = self.val_losses() | {step: losses["val_loss"]}
         if step == self.config.optim.max_steps or self.impatient(seen):
             losses["final_val_loss"] = self.final_loss()
+        if not self.source.by_char:
+            losses["val_bits_per_byte"] = (
+                losses["val_loss"] / self.source.bytes_per_token / math.log(2)
+            )  # fmt: skip
         return losses
 
     def final_loss(self) -> float:
         """Of the text held out, each token once."""
-        return evaluate_text(self.model, self.final_text, self.config.gpt.block_size,
+        return evaluate_text(self.model, self.source.final, self.config.gpt.block_size,
                              self.config.data.batch_size, self.device)  # fmt: skip
 
     def left_out(self, show: Progress, rng: tuple[int, int]) -> None:
@@ -216,6 +216,7 @@ class Training:
             title=f"{self.config.model} on {self.source.name}",
             levels={f"{count.n}-gram": count.loss for count in self.counts},
             floor=self.source.floor,
+            per=self.source.chars_per_token,
         )
         self.drawn = monotonic()
 

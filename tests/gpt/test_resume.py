@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from kill_trials import trials
-from tiny import TINY
+from tiny import TEXT, TINY
 
 import tinytensor as tt
 from gpt import checkpoint
@@ -144,7 +144,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(run, whole):
         (["--out", "other"], ["--out other"]),
         (["--preset", "bigram"], ["--preset bigram"]),
         (["--n-layers", "3"], ["unknown flag --n-layers; did you mean '--n-layer'?"]),
-        (["--data", "README.md"], ["--data README.md", "contents differ"]),
+        (["--data", "README.md"], ["--data README.md", "not among the 15 characters"]),
     ],
 )
 def test_flags_that_would_make_another_run_are_refused(run, whole, repo, monkeypatch, argv, words):
@@ -162,6 +162,12 @@ def test_flags_that_change_nothing_and_moved_data_are_fine(run, whole, cats, tmp
     answer = run("gpt.train", "--resume", whole, "--lr", "1e-2", "--data", moved,
                  "--config", whole / "config.toml")  # fmt: skip
     assert answer.code == 0, answer.err
+
+
+def test_other_text_in_the_same_characters_is_refused(run, whole, tmp_path):
+    (tmp_path / "dogs.txt").write_text(TEXT.replace("cat", "dog"))
+    answer = run("gpt.train", "--resume", whole, "--data", tmp_path / "dogs.txt")
+    assert answer.code == 2 and "its contents differ" in answer.err
 
 
 def test_only_the_last_checkpoint_is_resumed(run, whole):
