@@ -32,6 +32,7 @@ from .errors import ConfigError, UserError
 from .packing import arrays_of, pack, unpack
 
 VERSION = 2
+LARGE = 2**26  # weights: what is not, may be built before it turns out not to fit
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
@@ -160,7 +161,7 @@ class Checkpoint:
             raise CheckpointError(str(error)) from error
         gpt, path = config.gpt, self.path / WEIGHTS
         least = gpt.n_embd * (gpt.vocab_size + gpt.block_size + 12 * gpt.n_layer * gpt.n_embd)
-        if config.model == "gpt" and path.is_file() and least > path.stat().st_size:
+        if config.model == "gpt" and path.is_file() and least > max(path.stat().st_size, LARGE):
             raise CheckpointError(
                 f"{self.path / STATE}: describes a model of {least:,} weights or more, and {path} "
                 f"has {path.stat().st_size:,} bytes"

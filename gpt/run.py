@@ -121,19 +121,21 @@ def lock(folder: Path) -> int | None:
 
 def check_out(out: str) -> None:
     """Refuse a folder in use or out of reach, before anything is read or computed."""
-    path = Path(out).expanduser()
     if "\0" in out:
         raise UserError(f"--out {out!r}: a folder's name cannot have a NUL character")
-    if out and path.exists() and not path.is_dir():
-        raise UserError(f"--out {out}: is a file; name a folder")
-    if out and path.is_dir() and any(path.iterdir()):
-        raise UserError(
-            f"--out {out}: is not empty, and no run overwrites another; choose another --out, "
-            "leave it out for the next free folder in runs/, go on with it by --resume, or remove "
-            "this one"
-        )
-    there = next(p for p in (path if out else RUNS).absolute().parents if p.exists())
-    there = path if out and path.is_dir() else there
+    path = Path(out or RUNS).expanduser().absolute()
+    try:
+        if out and path.exists() and not path.is_dir():
+            raise UserError(f"--out {out}: is a file; name a folder")
+        if out and path.is_dir() and any(path.iterdir()):
+            raise UserError(
+                f"--out {out}: is not empty, and no run overwrites another; choose another --out, "
+                "leave it out for the next free folder in runs/, go on with it by --resume, or "
+                "remove this one"
+            )
+        there = next(p for p in (path, *path.parents) if p.exists())
+    except OSError as error:  # a name too long
+        raise UserError(f"--out {out}: {error.strerror}; choose another folder") from error
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         why = "cannot be written" if there.is_dir() else "Not a directory"
         raise UserError(f"--out {out or RUNS}: {why}: {there}; choose a folder that can be written")
