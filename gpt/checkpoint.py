@@ -109,12 +109,12 @@ def seal(state: Mapping[str, Any]) -> str:
 
 
 def prune(folder: Path, keep: int, losses: Mapping[int, float]) -> None:
-    """Remove all but the last `keep` checkpoints and the one of lowest loss; 0 keeps all."""
+    """Remove all but the last `keep` >= 1 checkpoints and the one of lowest loss."""
     steps = saved_steps(folder)
     measured = [step for step in steps if step in losses]
     kept = {*steps[-keep:], *([min(measured, key=losses.__getitem__)] if measured else [])}
     for step in steps:
-        if keep and step not in kept:
+        if step not in kept:
             durable.remove_folder(folder / f"{step:06d}")
 
 

@@ -78,6 +78,7 @@ class Training:
         self.folder = run or Run.create(config)
         if run is not None:
             run.begin(config, saved.state if saved else None)
+        self.out_of_patience = self.impatient(self.val_losses())
         self.drawn = -math.inf
 
     def run(self) -> int:
@@ -148,7 +149,7 @@ class Training:
 
     def over(self) -> bool:
         """Whether the run has come to its end, by its number of steps or by its patience."""
-        return self.state.step >= self.config.optim.max_steps or self.impatient(self.val_losses())
+        return self.state.step >= self.config.optim.max_steps or self.out_of_patience
 
     def impatient(self, losses: Mapping[int, float]) -> bool:
         """Whether the evaluations since the best are as many as patience allows."""
@@ -167,7 +168,8 @@ class Training:
         show.print(report.exam(self, **losses))
         step = self.state.step
         seen = self.val_losses() | {step: losses["val_loss"]}
-        if step == self.config.optim.max_steps or self.impatient(seen):
+        self.out_of_patience = self.impatient(seen)
+        if self.over():
             losses["final_val_loss"] = self.final_loss()
         if not self.source.by_char:
             losses["val_bits_per_byte"] = (
@@ -203,7 +205,8 @@ class Training:
     def save(self) -> Path:
         """A checkpoint; those that are no longer to be kept go, and now and then comes a curve."""
         path = self.state.save(self.folder)
-        checkpoint.prune(self.folder.checkpoints, self.config.run.keep, self.val_losses())
+        if self.config.run.keep:
+            checkpoint.prune(self.folder.checkpoints, self.config.run.keep, self.val_losses())
         if monotonic() - self.drawn > DRAWN_EVERY:
             self.draw()
         return path

@@ -120,7 +120,7 @@ def test_damaged_arrays_are_named(tmp_path, name, damage):
         ({"tokenizer_hash": "0"}, "tokenizer is not the one saved"),
         ({"tokenizer": {"type": "bpe9"}}, "tokenizer type 'bpe9' is unknown"),
         ({"config": {"gpt": {"n_layer": 10**9}}}, "describes a model of .* weights or more"),
-        ({"config": {"model": "bigram", "gpt": {"vocab_size": 3}}}, "tokenizer is not this model's.* 4 .* 3"),
+        ({"config": {"model": "bigram", "gpt": {"vocab_size": 3}}}, "is not this model's.* 4 .* 3"),
         ({"tokenizer": {"type": "char", "chars": [1]}}, "chars"),
         ({"optimizer": {"array": "nowhere"}}, "lacks 'nowhere'"),
         ({"optimizer": {"array": ["nowhere"]}}, "lacks"),
@@ -167,8 +167,6 @@ def test_pruning_is_whole_or_not_at_all(tmp_path, monkeypatch, step):
     for n in range(1, 6):
         save(tmp_path, n)
     folder = tmp_path / "checkpoints"
-    c.prune(folder, 0, {})
-    assert c.saved_steps(folder) == [1, 2, 3, 4, 5]
     c.prune(folder, 2, {1: 3.0, 2: 1.0, 3: 1.5, 9: 0.5})
     assert c.saved_steps(folder) == [2, 4, 5]
 
