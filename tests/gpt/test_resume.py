@@ -91,6 +91,15 @@ def test_stopped_and_resumed_is_the_whole_run(train, run, whole, tmp_path, monke
     assert [line.split(",")[0] for line in table] == ["step", *map(str, range(13))]
 
 
+def test_looking_at_a_run_changes_nothing(train, whole, tmp_path):
+    """Evaluations, texts, logs and checkpoints as often as can be, and not at all: one run."""
+    for name, every in (("often", "1"), ("never", "99")):
+        answer = train("--out", tmp_path / name, "--eval-every", every, "--sample-every", every,
+                       "--log-every", every, "--save-every", every)  # fmt: skip
+        assert answer.code == 0, answer.err
+        assert bytes_of(tmp_path / name, 12) == bytes_of(whole, 12)
+
+
 def test_a_run_that_grows_is_one_that_was_long_from_the_start(train, run, tmp_path):
     """The cosine ends where it did; a longer run with that decay is the same run."""
     for name, steps in (("long", "12"), ("short", "7")):
@@ -116,9 +125,12 @@ def test_a_finished_run_says_so(run, whole):
     assert (bytes_of(whole, 12), (whole / "metrics.jsonl").read_bytes()) == before
 
 
-def test_metrics_are_cut_to_the_checkpoint(run, whole):
+@pytest.mark.parametrize("last", [0, 10])
+def test_metrics_are_cut_to_the_checkpoint(run, whole, last):
     """Lines after it, and one torn by a crash, are of steps that will be done again."""
-    shutil.rmtree(whole / "checkpoints" / "000012")
+    for step in checkpoint.saved_steps(whole / "checkpoints"):
+        if step > last:
+            shutil.rmtree(whole / "checkpoints" / f"{step:06d}")
     expected = metrics(whole)
     with (whole / "metrics.jsonl").open("a") as file:
         file.write('{"step": 13, "train_l')
