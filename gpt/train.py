@@ -228,6 +228,8 @@ class Training:
         """A file that cannot be written ends the run; what is on the disk stays good."""
         try:
             yield
+        except BrokenPipeError:  # who was told has gone; gpt.errors knows what to answer
+            raise
         except (OSError, CheckpointError) as error:
             what = str(error)
             if isinstance(error, OSError):
