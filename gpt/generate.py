@@ -96,7 +96,7 @@ def load_model(path: str, device: str) -> tuple[Any, Any, str]:
         return load(source, where), source.tokenizer, f"{folder.name}, {source.kind}"
     saved = Checkpoint.find(folder)
     model = build_model(saved.config).to(where)
-    model.load_state_dict({name: tt.tensor(w) for name, w in saved.weights().items()})
+    saved.load_into(model)
     return model, saved.tokenizer, f"{folder.name} at step {saved.step}"
 
 

@@ -23,7 +23,10 @@ Problem = tuple[str, Any, str]  # field name, its value, what is wrong with it
 
 
 def option(default: Any, why: str, *, flag: bool = True, **bounds: Any) -> Any:
-    """A field and the reason for it. Bounds: at_least, above, below, choices, pattern, expected."""
+    """A field and the reason for it. Bounds: at_least, above, below, choices, pattern, expected.
+
+    Whatever else is given is kept beside them in the field's metadata.
+    """
     return dataclasses.field(default=default, metadata={"why": why, "flag": flag, **bounds})
 
 
