@@ -172,6 +172,53 @@ def using(array: Array) -> Any:
 _NO_CHANGE = nullcontext()
 
 
+class Following:
+    """`with Following() as device: device.follow(array)`: the current CUDA device becomes that of
+    each array in turn, and in the end what it was. NumPy's arrays cost one look at their type."""
+
+    before: Any = None
+
+    def __enter__(self) -> Following:
+        return self
+
+    def follow(self, array: Array) -> None:
+        if isinstance(array, ndarray):
+            return
+        if self.before is None:
+            self.before = cupy().cuda.Device()
+        array.device.use()
+
+    def __exit__(self, *exc: object) -> None:
+        if self.before is not None:
+            self.before.use()
+
+
+def copy(array: Array, order: str = "C") -> Array:
+    """A copy on the array's own device."""
+    with using(array):
+        return array.copy(order=order)
+
+
+def join_at(join: Any, out: Array, index: Any, value: Any) -> None:
+    """`join.at(out, index, value)`, join one of xp.add, maximum, minimum; indices may repeat.
+
+    CUDA's atomics know few dtypes: those of less than 32 bits take the way through one that holds
+    all their numbers, and wraps around at the same places.
+    """
+    if isinstance(out, ndarray) or out.dtype.itemsize >= 4:
+        join.at(out, index, value)
+        return
+    total = out.astype(np.int32 if out.dtype.kind in "biu" else np.float32)
+    join.at(total, index, value)
+    out[...] = total.astype(out.dtype)
+
+
+def full_like(array: Array, value: Any) -> Array:
+    """`value` everywhere in an array of the same shape, dtype and device."""
+    with using(array):
+        return namespace_of(array).full_like(array, value)
+
+
 def to_numpy(array: Array) -> ndarray:
     return array if isinstance(array, ndarray) else array.get()
 

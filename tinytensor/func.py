@@ -137,7 +137,7 @@ def _fresh(x: Any, outer: bool) -> Any:
 
 
 def _zeros(x: Any) -> Any:
-    return wrap(backend.namespace_of(x.array).zeros_like(x.array))
+    return wrap(backend.full_like(x.array, 0))
 
 
 def _like(name: str, what: str, given: Any, expected: Sequence) -> list:
@@ -190,7 +190,7 @@ def grad_and_value(f: Callable, argnums: int | tuple = 0, has_aux: bool = False)
                 f"grad: f must return one 0-d tensor, got {[tuple(o.shape) for o in run.outputs]}: "
                 "sum it up, or use jacrev"
             )
-        one = wrap(backend.namespace_of(loss.array).ones_like(loss.array))
+        one = wrap(backend.full_like(loss.array, 1))
         found = run.restore(run.pull([one], run.tracked, retain=run.tracked))
         value = run.value()
         return _one_or_all(found, argnums), ((value, run.aux) if has_aux else value)

@@ -99,7 +99,7 @@ def _keep_old_value(node, x):
     if type(node.values) is tuple:
         if not any(v is old for v in node.values):
             return
-        copy = old.copy()
+        copy = backend.copy(old)
         node.values = tuple([copy if v is old else v for v in node.values])
         if node.inputs is not None:
             node.inputs = [copy if v is old else v for v in node.inputs]
