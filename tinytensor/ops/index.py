@@ -30,7 +30,7 @@ def _put_zeros(xp, x, *, index, shape):
     if is_basic(index) or _is_mask(index):
         out[index] = x  # no place is named twice
     else:
-        xp.add.at(out, index, x)
+        backend.join_at(xp.add, out, index, x)
     return out
 
 
@@ -39,7 +39,7 @@ def _index_put(xp, x, value, *, index, accumulate=False):
     """x with value written (or added) at index."""
     out = x.copy()
     if accumulate:
-        xp.add.at(out, index, xp.asarray(value, dtype=x.dtype))
+        backend.join_at(xp.add, out, index, xp.asarray(value, dtype=x.dtype))
     else:
         out[index] = value
     return out
@@ -141,7 +141,7 @@ def take_along_axis(xp, x, *, index, axis):
 def _put_along_axis(xp, x, *, index, axis, shape):
     """Zeros of `shape`, with x added at index along axis."""
     out = xp.zeros(shape, x.dtype)
-    xp.add.at(out, _grid(xp, index, axis), x)
+    backend.join_at(xp.add, out, _grid(xp, index, axis), x)
     return out
 
 
@@ -219,7 +219,7 @@ def _embedding(xp, weight, *, index, padding_idx=None):
 @_embedding.rule("weight")
 def _(xp, g, weight_shape, index, padding_idx):
     if padding_idx is not None:
-        g = g * (index != padding_idx)[..., None].astype(g.dtype)
+        g = g * xp.asarray((index != padding_idx)[..., None])
     return _add_rows.on(xp, g, index=index, count=weight_shape[0])
 
 
@@ -227,7 +227,7 @@ def _(xp, g, weight_shape, index, padding_idx):
 def _add_rows(xp, x, *, index, count):
     """out[r] = sum of x[i] over the positions i with index[i] = r."""
     out = xp.zeros((count, x.shape[-1]), x.dtype)
-    xp.add.at(out, index.reshape(-1), x.reshape(-1, x.shape[-1]))
+    backend.join_at(xp.add, out, index.reshape(-1), x.reshape(-1, x.shape[-1]))
     return out
 
 

@@ -191,7 +191,7 @@ def _joined(join, x, src, index, fresh, start):
     out = x.copy()
     if fresh is not None:
         out[fresh] = start
-    join.at(out, index, src)
+    backend.join_at(join, out, index, src)
     return out
 
 
