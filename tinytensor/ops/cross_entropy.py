@@ -24,13 +24,13 @@ def _cross_entropy(xp, logits, *, target, ignore_index):
     lse = xp.log(xp.exp(logits - top).sum(axis=-1, keepdims=True)) + top
     kept = target != ignore_index
     picked = xp.take_along_axis(logits, (target * kept)[:, None], -1)
-    return (lse - picked)[:, 0] * kept, Saved(lse=lse)
+    return (lse - picked)[:, 0] * xp.asarray(kept), Saved(lse=lse)
 
 
 @_cross_entropy.rule("logits")
 def _(xp, g, logits, target, ignore_index, lse):  # g * (softmax - one_hot(target))
     kept = target != ignore_index
-    g = g * kept
+    g = g * xp.asarray(kept)
     return _sub_at.on(xp, xp.exp(logits - lse) * g[:, None], g, index=target * kept)
 
 
