@@ -1,6 +1,7 @@
 """What every test may rely on: one thread per process, repeatable hypothesis, the shared data."""
 
 import os
+from collections.abc import Iterator
 
 # Before NumPy or torch is imported: tests run side by side, one per core.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -14,6 +15,38 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device", choices=["stand-in", "cuda"], default="stand-in",
+        help="what `cuda` is in the tests of it: a stand-in for CuPy (default), or this GPU",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def cuda(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The device 'cuda': a stand-in for CuPy on this CPU, or with `--device cuda` a real GPU."""
+    if request.config.getoption("--device") == "cuda":
+        from tinytensor import backend
+
+        problem = backend.cuda_problem()
+        if problem:
+            pytest.fail(f"--device cuda: {problem}", pytrace=False)
+        yield "cuda"
+        return
+    from cuda_on_cpu.standin import installed
+
+    with installed():
+        yield "cuda"
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> str:
+    """'cpu', then 'cuda': for what must hold on every device."""
+    return "cpu" if request.param == "cpu" else request.getfixturevalue("cuda")
+
 
 ROOT = Path(__file__).resolve().parents[1]
 

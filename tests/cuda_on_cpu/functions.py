@@ -144,6 +144,8 @@ METHODS = {
     "var": "axis=None, dtype=None, out=None, ddof=0, keepdims=False",
 }
 
+# questions that no kernel answers
+ABOUT = {"may_share_memory", "ndim", "shape", "shares_memory"}
 # no kernel runs where the result is a view, so none can run on the wrong device
 VIEWS = {"broadcast_to", "diagonal", "expand_dims", "flip", "moveaxis", "ravel", "reshape", "rot90",
          "split", "squeeze", "swapaxes", "transpose"}  # fmt: skip
@@ -177,7 +179,7 @@ def _made_of(name: str, signature: str, numpy_function, owner: str = ""):
         options = {
             n: plain(v, sources) for n, v in given.items() if v is not optional.get(n, required)
         }
-        if name not in VIEWS:
+        if name not in VIEWS | ABOUT:
             here(*sources)
         if name in SIZED_BY_VALUES:
             wait(name)
