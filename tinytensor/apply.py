@@ -73,8 +73,8 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
         out, saved = out if len(out) == 2 else (out[:-1], out[-1])
     if type(out) is tuple:
         return _several(op, args, arrays, needs, out, saved, static, tracked)
-    if xp is np and type(out) is not ndarray:
-        out = np.asarray(out)
+    if xp is np and type(out) is not ndarray and not hasattr(out, "__cuda_array_interface__"):
+        out = np.asarray(out)  # a number; what has been transferred to a GPU stays there
     t = wrap(out)
     if tracked and mode.enabled and op.differentiable and out.dtype.kind in "fV":
         t.requires_grad = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 import numpy as np
@@ -161,12 +161,29 @@ def to_device(array: Array, device: Device) -> Array:
         return array.get()
     module = cupy()
     with module.cuda.Device(device.index):
-        return module.asarray(array)
+        # copy() takes any strides from another GPU, asarray() does not
+        return module.asarray(array) if isinstance(array, ndarray) else array.copy()
 
 
 def using(array: Array) -> Any:
     """`with using(array):` new arrays are made on its device; on the CPU nothing changes."""
     return _NO_CHANGE if isinstance(array, ndarray) else array.device
+
+
+def on_its_device(function: Any) -> Any:
+    """Decorator: what a function makes beside the ops, it makes on the device of its first tensor
+    (or array)."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        for a in (*args, *kwargs.values()):
+            array = getattr(a, "array", a)
+            if hasattr(array, "strides"):
+                with using(array):
+                    return function(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return run
 
 
 _NO_CHANGE = nullcontext()

@@ -308,6 +308,7 @@ def randint_like(t: Tensor, low: int, high: int | None = None, *, dtype: Any = N
     return randint(low, high, t.shape, dtype=dtype, device=device)
 
 
+@backend.on_its_device
 def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
     """1 with probability p, else 0, for each p."""
     xp = backend.namespace_of(p.array)
@@ -331,6 +332,7 @@ def normal(
     return randn(size, generator=generator, **options) * std + mean
 
 
+@backend.on_its_device
 def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False,
     *, generator: Generator | None = None,

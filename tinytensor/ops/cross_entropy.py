@@ -71,8 +71,7 @@ def cross_entropy(
     loss = _cross_entropy(rows, target.array.reshape(-1), ignore_index)
     if reduction == "none":
         return reshape(loss, tuple(target.array.shape))
-    kept = (target.array != ignore_index).sum() if reduction == "mean" else None
-    return sum(loss) if kept is None else sum(loss) / kept.item()
+    return sum(loss) / sum(target != ignore_index) if reduction == "mean" else sum(loss)
 
 
 def _check_classes(name, input, target, ignore_index, dim):

@@ -300,6 +300,7 @@ def _top(xp, x, *, k, dim, largest):
     return xp.moveaxis(index[..., :k], -1, dim)
 
 
+@backend.on_its_device
 def nonzero(x, *, as_tuple=False):
     """The positions where x is not zero: (count, ndim), or one tensor a dimension."""
     from ..autograd import wrap
@@ -321,6 +322,7 @@ def _one_hot(xp, x, *, num_classes):
     return out
 
 
+@backend.on_its_device
 def one_hot(tensor, num_classes=-1):
     """out[..., c] = 1 where c equals tensor[...], else 0, as int64"""
     if tensor.array.dtype.kind not in "iu":

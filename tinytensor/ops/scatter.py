@@ -90,6 +90,7 @@ def index_copy(x, dim, index, source):
     return _write_slices("index_copy", x, dim, index, source, False)
 
 
+@backend.on_its_device
 def index_fill(x, dim, index, value):
     """out = x with the number value in the slices that index names along dim"""
     ix, d = _indices("index_fill", index, 1).reshape(-1), canonical(dim, x.array.ndim)
@@ -107,6 +108,7 @@ def index_fill(x, dim, index, value):
 # ------------------------------------------------------------------------------ single elements
 
 
+@backend.on_its_device
 def scatter(x, dim, index, src=None, *, value=None, reduce=None):
     """out = x with src[i, j] written at [index[i, j], j] (for dim 0); src may be a number
 
@@ -136,6 +138,7 @@ def _scatter(name, x, dim, index, src, accumulate):
     return reshape(_index_put(x1, src, where, accumulate), tuple(x.array.shape))
 
 
+@backend.on_its_device
 def _scatter_places(name, x, dim, index, src):
     """x and src with at least one dim, src cut to index, and the index of every element."""
     ix, d = _indices(name, index), canonical(dim, x.array.ndim)
@@ -160,6 +163,7 @@ def _scatter_places(name, x, dim, index, src):
     return reshape(x, shape), _grid(xp, ix, d), src
 
 
+@backend.on_its_device
 def scatter_reduce(x, dim, index, src, reduce, *, include_self=True):
     """out = x with src[i, j] joined in at [index[i, j], j]: 'sum', 'mean', 'prod', 'amax', 'amin'
 
@@ -195,6 +199,7 @@ def _joined(join, x, src, index, fresh, start):
     return out
 
 
+@backend.on_its_device
 def _scatter_prod(x, src, index, fresh):
     """As products over rows: for each place x itself and what is sent there, filled up with 1."""
     xp, shape = backend.namespace_of(x.array), tuple(x.array.shape)
@@ -262,6 +267,7 @@ def put(x, index, source, accumulate=False):
     return reshape(out, tuple(x.array.shape))
 
 
+@backend.on_its_device
 def take_along_dim(x, indices, dim=None):
     """out = gather(x, dim, indices), after broadcasting the other dims; without dim, of flat x"""
     _indices("take_along_dim", indices)
@@ -294,6 +300,7 @@ def masked_select(x, mask):
     return _getitem(x, (mask.array,))
 
 
+@backend.on_its_device
 def masked_scatter(x, mask, source):
     """out = x with the first elements of source, in order, where mask holds"""
     _common("masked_scatter", x, source)
