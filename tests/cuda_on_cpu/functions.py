@@ -147,8 +147,8 @@ METHODS = {
 # questions that no kernel answers
 ABOUT = {"may_share_memory", "ndim", "shape", "shares_memory"}
 # no kernel runs where the result is a view, so none can run on the wrong device
-VIEWS = {"broadcast_to", "diagonal", "expand_dims", "flip", "moveaxis", "ravel", "reshape", "rot90",
-         "split", "squeeze", "swapaxes", "transpose"}  # fmt: skip
+VIEWS = {"broadcast_to", "diag", "diagonal", "expand_dims", "flip", "moveaxis", "ravel", "reshape",
+         "rot90", "split", "squeeze", "swapaxes", "transpose"}  # fmt: skip
 # the size of the result is in the data: the host has to read it
 SIZED_BY_VALUES = {"argwhere", "bincount", "flatnonzero", "nonzero", "unique"}
 SPECIAL: dict = {}
@@ -187,7 +187,7 @@ def _made_of(name: str, signature: str, numpy_function, owner: str = ""):
             result = numpy_function(*args, **options)
         if out is not None:
             return out
-        result = made(result, sources)
+        result = made(result, sources if name in VIEWS else ())
         for r in result if type(result) in (list, tuple) else [result]:
             if name in VIEWS and r.base is None and r.size:
                 here(*sources)  # no view: a kernel has copied
@@ -212,7 +212,7 @@ def _from_host(obj, dtype, order="K", ndmin=0):
 
 
 def plain_or_host(x, found):
-    """A list may hold arrays of the device, which are joined, or of the host, which are uploaded."""
+    """A list may hold the device's arrays, which are joined, or the host's, which are uploaded."""
     if isinstance(x, (list, tuple)):
         return [plain_or_host(i, found) for i in x]
     return plain(x, found) if isinstance(x, ndarray) else x
@@ -294,7 +294,9 @@ def full_like(a, fill_value, **how):
 
 @special
 def broadcast_to(array, shape):
-    return made(np.broadcast_to(plain(array), shape), (array,))  # NumPy's: not to be written to
+    if not isinstance(array, ndarray):
+        raise TypeError(f"Argument 'array' has incorrect type (got {type(array).__name__})")
+    return made(np.broadcast_to(array._a, shape), (array,))  # NumPy's: not to be written to
 
 
 # ------------------------------------------------------------------------------ along an axis

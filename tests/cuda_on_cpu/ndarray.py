@@ -39,9 +39,9 @@ class ndarray:
     # -------------------------------------------------------------------------- what it is
 
     shape = property(lambda s: s._a.shape, lambda s, v: setattr(s._a, "shape", v))
-    dtype, ndim, size = (property(lambda s, n=n: getattr(s._a, n)) for n in ("dtype", "ndim", "size"))
-    nbytes, itemsize, strides = (
-        property(lambda s, n=n: getattr(s._a, n)) for n in ("nbytes", "itemsize", "strides")
+    dtype, ndim, size, nbytes, itemsize, strides = (
+        property(lambda s, name=name: getattr(s._a, name))
+        for name in ("dtype", "ndim", "size", "nbytes", "itemsize", "strides")
     )
     flags = property(lambda s: Flags(s._a, s.base is None))
     device = property(lambda s: Device(s._memory.device_id))
@@ -267,14 +267,14 @@ def here(*arrays: ndarray) -> None:
 def made(result, sources=()):
     """A NumPy result on the device: a view of the source whose memory it shares, or new memory."""
     if isinstance(result, (tuple, list)):
-        return type(result)([made(r, sources) for r in result]) if type(result) in (
-            tuple, list) else tuple(made(r, sources) for r in result)  # fmt: skip
+        arrays = [made(r, sources) for r in result]
+        return arrays if type(result) is list else tuple(arrays)  # no named tuples of NumPy's
     if not isinstance(result, (np.ndarray, np.generic)):
         return result
     new = object.__new__(ndarray)
     new._a = result = np.asarray(result)
-    for x in sources:
-        if result.size and np.may_share_memory(result, x._a):
+    for x in sources:  # where a view may be asked for; of nothing it is one of the first
+        if np.may_share_memory(result, x._a) or not result.size:
             new._memory, new.base = x._memory, x if x.base is None else x.base
             return new
     new._memory, new.base = Memory(result.nbytes), None

@@ -8,7 +8,16 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .device import COUNT, CUDARuntimeError, Device, MemoryPointer, MemoryPool, Stream, current, wait
+from .device import (
+    COUNT,
+    CUDARuntimeError,
+    Device,
+    MemoryPointer,
+    MemoryPool,
+    Stream,
+    current,
+    wait,
+)
 from .functions import FUNCTIONS, MATRICES, as_strided, from_dlpack, get_array_module
 from .ndarray import ndarray
 from .ufuncs import UFUNCS, matmul
