@@ -81,7 +81,7 @@ def complete(
         raise UserError("--prompt: is empty; one character at least is needed to go on from")
     device = next(iter(model.parameters())).device
     idx = tt.tensor(np.tile(ids.astype(np.int64), (count, 1)), device=device)  # (B, T)
-    written = model.generate(idx, max_new_tokens, **options).numpy()[:, len(ids):]
+    written = model.generate(idx, max_new_tokens, **options).cpu().numpy()[:, len(ids):]
     return [tokenizer.decode(row) for row in written]
 
 

@@ -144,6 +144,17 @@ def device_of(array: Array) -> Device:
     return CPU if isinstance(array, ndarray) else Device("cuda", array.device.id)
 
 
+def check_one_device(name: str, **arrays: Array) -> None:
+    """DeviceError that names each one's device, unless all are on one; None is on any."""
+    placed = {k: device_of(a) for k, a in arrays.items() if a is not None}
+    device = next(iter(placed.values()))
+    if any(d != device for d in placed.values()):
+        where = ", ".join(f"{k} is on {d}" for k, d in placed.items())
+        raise DeviceError(
+            f"{name}: {where}: all must be on one device; move one with .to({str(device)!r})"
+        )
+
+
 def namespace_of(array: Array) -> Any:
     """The array module of an array: numpy, or cupy."""
     return np if isinstance(array, ndarray) else sys.modules["cupy"]

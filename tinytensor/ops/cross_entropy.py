@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..backend import check_one_device
 from ..errors import DimError, DtypeError, ShapeError
 from ..op import Saved, op
 from .activations import logsigmoid
@@ -75,6 +76,7 @@ def cross_entropy(
 
 
 def _check_classes(name, input, target, ignore_index, dim):
+    check_one_device(name, input=input.array, target=target.array)
     shape, classes = tuple(input.array.shape), input.array.shape[dim]
     if tuple(target.array.shape) != shape[:dim] + shape[dim + 1 :]:
         raise ShapeError(

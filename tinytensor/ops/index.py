@@ -179,6 +179,7 @@ def gather(x, dim, index):
     """out[i, j] = x[index[i, j], j] for dim 0; index may be smaller than x elsewhere"""
     if not isinstance(index, Variable) or index.array.dtype.kind not in "iu":
         raise DtypeError("gather: index must be a tensor of int64")
+    backend.check_one_device("gather", x=x.array, index=index.array)
     ix, shape = index.array, x.array.shape
     if ix.size == 0:  # of any shape, as in PyTorch: nothing is gathered
         return reshape(getitem(reshape(x, -1), slice(0, 0)), ix.shape)
@@ -240,6 +241,7 @@ def embedding(input, weight, padding_idx=None):
         raise DtypeError("embedding: input must be a tensor of int64, the row numbers")
     if weight.array.ndim != 2:
         raise ShapeError(f"embedding: weight {tuple(weight.array.shape)} must have 2 dims")
+    backend.check_one_device("embedding", input=input.array, weight=weight.array)
     rows = weight.array.shape[0]
     _check_range("embedding", input, rows, f"weight {tuple(weight.array.shape)}", low=0)
     if padding_idx is not None and padding_idx < 0:

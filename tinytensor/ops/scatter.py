@@ -25,12 +25,13 @@ def _at(dim, index):
     return (slice(None),) * dim + (index,)
 
 
-def _indices(name, index, dims=None):
-    """The array of an index tensor: integers, of so many dims."""
+def _indices(name, x, index, dims=None):
+    """The array of an index tensor: integers beside x, of so many dims."""
     if not isinstance(index, Variable) or index.array.dtype.kind not in "iu":
         raise DtypeError(f"{name}: index must be a tensor of int64")
     if dims is not None and index.array.ndim > dims:
         raise DimError(f"{name}: index {tuple(index.array.shape)} must have {dims} dim at most")
+    backend.check_one_device(name, x=x.array, index=index.array)
     return index.array
 
 
@@ -46,7 +47,7 @@ def _common(name, x, source):
 
 def index_select(x, dim, index):
     """out = the slices of x along dim that the vector index names, in its order"""
-    ix = _indices("index_select", index, 1).reshape(-1)
+    ix = _indices("index_select", x, index, 1).reshape(-1)
     d = canonical(dim, x.array.ndim)
     shape = tuple(x.array.shape)
     _check_range("index_select", index, (shape or (1,))[d], f"x {shape} along dim {d}", low=0)
@@ -59,7 +60,7 @@ def index_select(x, dim, index):
 
 def _write_slices(name, x, dim, index, source, accumulate):
     """x with source's slices at the places along dim that index names."""
-    ix, d = _indices(name, index, 1).reshape(-1), canonical(dim, x.array.ndim)
+    ix, d = _indices(name, x, index, 1).reshape(-1), canonical(dim, x.array.ndim)
     _common(name, x, source)
     shape = tuple(x.array.shape) or (1,)
     expected = (*shape[:d], ix.size, *shape[d + 1 :])
@@ -93,7 +94,7 @@ def index_copy(x, dim, index, source):
 @backend.on_its_device
 def index_fill(x, dim, index, value):
     """out = x with the number value in the slices that index names along dim"""
-    ix, d = _indices("index_fill", index, 1).reshape(-1), canonical(dim, x.array.ndim)
+    ix, d = _indices("index_fill", x, index, 1).reshape(-1), canonical(dim, x.array.ndim)
     shape = tuple(x.array.shape)
     if isinstance(value, Variable):
         if value.array.ndim:
@@ -141,7 +142,7 @@ def _scatter(name, x, dim, index, src, accumulate):
 @backend.on_its_device
 def _scatter_places(name, x, dim, index, src):
     """x and src with at least one dim, src cut to index, and the index of every element."""
-    ix, d = _indices(name, index), canonical(dim, x.array.ndim)
+    ix, d = _indices(name, x, index), canonical(dim, x.array.ndim)
     _common(name, x, src)
     if ix.size == 0:
         return x, None, src
@@ -253,12 +254,12 @@ def take(x, index):
     """out[i] = x.reshape(-1)[index[i]]"""
     flat = reshape(x, -1)
     _check_range("take", index, x.array.size, f"x of {x.array.size} elements")
-    return _getitem(flat, (_indices("take", index),))
+    return _getitem(flat, (_indices("take", x, index),))
 
 
 def put(x, index, source, accumulate=False):
     """out = x with source written (or added) at the flat places index"""
-    ix = _indices("put", index)
+    ix = _indices("put", x, index)
     _common("put", x, source)
     if ix.size != source.array.size:
         raise ShapeError(f"put: {ix.size} indices for {source.array.size} elements of source")
@@ -270,7 +271,7 @@ def put(x, index, source, accumulate=False):
 @backend.on_its_device
 def take_along_dim(x, indices, dim=None):
     """out = gather(x, dim, indices), after broadcasting the other dims; without dim, of flat x"""
-    _indices("take_along_dim", indices)
+    _indices("take_along_dim", x, indices)
     if dim is None:
         return gather(reshape(x, -1), 0, reshape(indices, -1))
     d = canonical(dim, x.array.ndim)
