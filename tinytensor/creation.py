@@ -41,9 +41,10 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None, *, copy: bool = 
         raise DtypeError(f"tensor: data of dtype {array.dtype} is neither numbers nor bools")
     array = backend.to_device(array, backend.resolve(device))
     if dtype is not None and array.dtype != dtype:
-        array = array.astype(dtype)
+        with backend.using(array):
+            array = array.astype(dtype)
     elif copy:
-        array = array.copy(order="C")
+        array = backend.copy(array)
     return wrap(array)
 
 

@@ -243,8 +243,9 @@ def _basis(x: Any) -> Any:
     """The unit tensors of x's shape, one by one."""
     xp = backend.namespace_of(x.array)
     for i in range(x.array.size):
-        unit = xp.zeros(x.array.size, x.array.dtype)
-        unit[i] = 1
+        with backend.using(x.array):
+            unit = xp.zeros(x.array.size, x.array.dtype)
+            unit[i] = 1
         yield wrap(unit.reshape(x.array.shape))
 
 
@@ -301,7 +302,8 @@ def _join(parts: list, out: Any, x: Any, dim: int) -> Any:
     """Gradients, one for each element of one side, as a block of shape (*out.shape, *x.shape)."""
     shape = (*out.array.shape, *x.array.shape)
     if not parts:
-        return wrap(backend.namespace_of(x.array).zeros(shape, x.array.dtype))
+        with backend.using(x.array):
+            return wrap(backend.namespace_of(x.array).zeros(shape, x.array.dtype))
     joined = sh.stack([sh.reshape(p, tuple(p.array.shape)) for p in parts], dim)
     return sh.reshape(joined, shape)
 
