@@ -8,6 +8,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
@@ -16,6 +17,7 @@ settings.register_profile("dev", deadline=None, suppress_health_check=[HealthChe
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,13 +44,22 @@ def cuda(request: pytest.FixtureRequest) -> Iterator[str]:
         yield "cuda"
 
 
+@pytest.fixture
+def unread(request: pytest.FixtureRequest) -> Any:
+    """`with unread():` whoever reads a value of the GPU, and so waits for it, is an error."""
+    if request.config.getoption("--device") == "cuda":
+        import cupyx
+
+        return lambda: cupyx.allow_synchronize(False)
+    from cuda_on_cpu.device import no_waiting
+
+    return no_waiting
+
+
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request: pytest.FixtureRequest) -> str:
     """'cpu', then 'cuda': for what must hold on every device."""
     return "cpu" if request.param == "cpu" else request.getfixturevalue("cuda")
-
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
