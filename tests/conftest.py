@@ -56,12 +56,6 @@ def unread(request: pytest.FixtureRequest) -> Any:
     return no_waiting
 
 
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> str:
-    """'cpu', then 'cuda': for what must hold on every device."""
-    return "cpu" if request.param == "cpu" else request.getfixturevalue("cuda")
-
-
 @pytest.fixture(scope="session")
 def repo() -> Path:
     """The repository's root: subprocess tests run their command there."""

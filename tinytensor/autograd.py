@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import backend
+from .backend import ndarray
 from .errors import ArgumentError, GraphError, ShapeError
 from .modes import Watcher as Watcher
 from .modes import enable_grad as enable_grad
@@ -94,7 +95,8 @@ def _walk(
             if fresh:
                 ours.add(node)
             return
-        follow(r)
+        if type(r) is not ndarray:
+            follow(r)
         if node in ours and r.ndim:
             pending[node] += r
         else:
@@ -113,7 +115,7 @@ def _walk(
         g = pending.pop(node, None)
         if g is None:
             continue
-        if type(g) is not list:
+        if type(g) is not ndarray and type(g) is not list:
             follow(g)
         leaf = isinstance(node, Variable)
         hooks = node._hooks if leaf else node.hooks

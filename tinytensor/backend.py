@@ -223,8 +223,10 @@ class Following:
 
 def copy(array: Array, order: str = "C") -> Array:
     """A copy on the array's own device."""
+    if isinstance(array, ndarray):
+        return array.copy(order)
     with using(array):
-        return array.copy(order=order)
+        return array.copy(order)
 
 
 def join_at(join: Any, out: Array, index: Any, value: Any) -> None:
@@ -244,7 +246,9 @@ def join_at(join: Any, out: Array, index: Any, value: Any) -> None:
 def full_like(array: Array, value: Any) -> Array:
     """`value` everywhere in an array of the same shape, dtype and device."""
     with using(array):
-        return namespace_of(array).full_like(array, value)
+        out = namespace_of(array).empty_like(array)
+        out.fill(value)
+    return out
 
 
 def to_numpy(array: Array) -> ndarray:
