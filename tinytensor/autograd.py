@@ -77,6 +77,7 @@ def _walk(
     roots: Sequence, seeds: Sequence, targets: set | None, retain_graph: bool, create_graph: bool,
     follow: Callable,
 ) -> dict:  # fmt: skip
+    """The walk of _run; follow(g) makes g's device the current one."""
     order = topological(roots)
     needed = None
     if targets is not None:  # only nodes with a target among their ancestors

@@ -221,7 +221,7 @@ class Following:
             self.before.use()
 
 
-def copy(array: Array, order: str = "C") -> Array:
+def copy(array: Array, order: Any = "C") -> Array:
     """A copy on the array's own device."""
     if isinstance(array, ndarray):
         return array.copy(order)
