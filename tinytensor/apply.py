@@ -13,7 +13,6 @@ import numpy as np
 from . import backend, dtypes
 from .autograd import Node, Port, Variable, mode, user_line, wrap
 from .backend import ndarray
-from .errors import DeviceError
 from .messages import explain, not_a_tensor
 from .plan import Plan, Saved
 
@@ -73,8 +72,8 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
         out, saved = out if len(out) == 2 else (out[:-1], out[-1])
     if type(out) is tuple:
         return _several(op, xp, args, arrays, needs, out, saved, static, tracked)
-    if xp is np and type(out) is not ndarray:
-        out = np.asarray(out)
+    if xp is np and type(out) is not ndarray and not hasattr(out, "__cuda_array_interface__"):
+        out = np.asarray(out)  # a number; what has been transferred to a GPU stays there
     t = wrap(out)
     if tracked and mode.enabled and op.differentiable and out.dtype.kind in "fV":
         t.requires_grad = True
@@ -174,15 +173,9 @@ def _run_elsewhere(op: Any, args: tuple, arrays: list, static: dict) -> tuple[An
 def _one_device(op: Any, args: tuple) -> backend.Device:
     """The device of all tensor arguments; a DeviceError naming each one's if they differ."""
     names = op.argument_names(len(args))
-    given = [(name, a.array) for name, a in zip(names, args) if isinstance(a, Variable)]
-    placed = [(name, backend.device_of(array)) for name, array in given]
-    device = placed[0][1]
-    if any(d != device for _, d in placed):
-        where = ", ".join(f"{name} is on {d}" for name, d in placed)
-        raise DeviceError(
-            f"{op.name}: {where}: all must be on one device; move one with .to({str(device)!r})"
-        )
-    return device
+    given = {name: a.array for name, a in zip(names, args) if isinstance(a, Variable)}
+    backend.check_one_device(op.name, **given)
+    return backend.device_of(next(iter(given.values())))
 
 
 def _numbers(op: Any, args: tuple) -> tuple:

@@ -41,9 +41,10 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None, *, copy: bool = 
         raise DtypeError(f"tensor: data of dtype {array.dtype} is neither numbers nor bools")
     array = backend.to_device(array, backend.resolve(device))
     if dtype is not None and array.dtype != dtype:
-        array = array.astype(dtype)
+        with backend.using(array):
+            array = array.astype(dtype)
     elif copy:
-        array = array.copy(order="C")
+        array = backend.copy(array)
     return wrap(array)
 
 
@@ -308,6 +309,7 @@ def randint_like(t: Tensor, low: int, high: int | None = None, *, dtype: Any = N
     return randint(low, high, t.shape, dtype=dtype, device=device)
 
 
+@backend.on_its_device
 def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
     """1 with probability p, else 0, for each p."""
     xp = backend.namespace_of(p.array)
@@ -331,6 +333,7 @@ def normal(
     return randn(size, generator=generator, **options) * std + mean
 
 
+@backend.on_its_device
 def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False,
     *, generator: Generator | None = None,

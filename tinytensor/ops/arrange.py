@@ -35,6 +35,7 @@ def tile(x, *dims):
     return repeat(x, *(1,) * (x.array.ndim - len(dims)), *dims)
 
 
+@backend.on_its_device
 def repeat_interleave(x, repeats=None, dim=None, *, output_size=None):
     """out = each element of x (each slice along dim) repeats times in a row; repeats may differ
 

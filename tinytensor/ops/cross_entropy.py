@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..backend import check_one_device
 from ..errors import DimError, DtypeError, ShapeError
 from ..op import Saved, op
 from .activations import logsigmoid
@@ -24,13 +25,13 @@ def _cross_entropy(xp, logits, *, target, ignore_index):
     lse = xp.log(xp.exp(logits - top).sum(axis=-1, keepdims=True)) + top
     kept = target != ignore_index
     picked = xp.take_along_axis(logits, (target * kept)[:, None], -1)
-    return (lse - picked)[:, 0] * kept, Saved(lse=lse)
+    return (lse - picked)[:, 0] * xp.asarray(kept), Saved(lse=lse)
 
 
 @_cross_entropy.rule("logits")
 def _(xp, g, logits, target, ignore_index, lse):  # g * (softmax - one_hot(target))
     kept = target != ignore_index
-    g = g * kept
+    g = g * xp.asarray(kept)
     return _sub_at.on(xp, xp.exp(logits - lse) * g[:, None], g, index=target * kept)
 
 
@@ -71,11 +72,11 @@ def cross_entropy(
     loss = _cross_entropy(rows, target.array.reshape(-1), ignore_index)
     if reduction == "none":
         return reshape(loss, tuple(target.array.shape))
-    kept = (target.array != ignore_index).sum() if reduction == "mean" else None
-    return sum(loss) if kept is None else sum(loss) / kept.item()
+    return sum(loss) / sum(target != ignore_index) if reduction == "mean" else sum(loss)
 
 
 def _check_classes(name, input, target, ignore_index, dim):
+    check_one_device(name, input=input.array, target=target.array)
     shape, classes = tuple(input.array.shape), input.array.shape[dim]
     if tuple(target.array.shape) != shape[:dim] + shape[dim + 1 :]:
         raise ShapeError(

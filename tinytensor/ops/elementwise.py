@@ -57,7 +57,7 @@ _div.rule("y", lambda g, out, y: -g * out / y)  # d(x/y)/dy = -(x/y)/y
 
 def divides(name, x, y):
     """Integers cannot be divided by 0. (On the GPU to look would mean to wait: there it is 0.)"""
-    whole = (x if hasattr(x, "dtype") else np.asarray(y)).dtype.kind in "biu"
+    whole = (x if hasattr(x, "dtype") else y).dtype.kind in "biu"
     if whole and isinstance(y, (int, np.ndarray)) and not np.all(y):
         raise DivisionError(f"{name}: integers by zero: mask y, or cast to floats")
 
@@ -116,7 +116,7 @@ def _(xp, g, x, y):  # y x^(y-1), and 0 where y = 0, also at x = 0
 
 @pow.rule("y")
 def _(xp, g, x, y, out):  # x^y ln x, and 0 where x = 0 and y >= 0: the limit
-    x = xp.asarray(x, dtype=out.dtype)
+    x = x if hasattr(x, "dtype") else xp.full_like(out, x)
     zero = (x == 0) & (y >= 0)
     return xp.where(zero, xp.zeros_like(g), g * (out * xp.log(xp.where(zero, x + 1, x))))
 

@@ -30,7 +30,7 @@ def _put_zeros(xp, x, *, index, shape):
     if is_basic(index) or _is_mask(index):
         out[index] = x  # no place is named twice
     else:
-        xp.add.at(out, index, x)
+        backend.join_at(xp.add, out, index, x)
     return out
 
 
@@ -39,7 +39,7 @@ def _index_put(xp, x, value, *, index, accumulate=False):
     """x with value written (or added) at index."""
     out = x.copy()
     if accumulate:
-        xp.add.at(out, index, xp.asarray(value, dtype=x.dtype))
+        backend.join_at(xp.add, out, index, xp.asarray(value, dtype=x.dtype))
     else:
         out[index] = value
     return out
@@ -141,7 +141,7 @@ def take_along_axis(xp, x, *, index, axis):
 def _put_along_axis(xp, x, *, index, axis, shape):
     """Zeros of `shape`, with x added at index along axis."""
     out = xp.zeros(shape, x.dtype)
-    xp.add.at(out, _grid(xp, index, axis), x)
+    backend.join_at(xp.add, out, _grid(xp, index, axis), x)
     return out
 
 
@@ -179,6 +179,7 @@ def gather(x, dim, index):
     """out[i, j] = x[index[i, j], j] for dim 0; index may be smaller than x elsewhere"""
     if not isinstance(index, Variable) or index.array.dtype.kind not in "iu":
         raise DtypeError("gather: index must be a tensor of int64")
+    backend.check_one_device("gather", x=x.array, index=index.array)
     ix, shape = index.array, x.array.shape
     if ix.size == 0:  # of any shape, as in PyTorch: nothing is gathered
         return reshape(getitem(reshape(x, -1), slice(0, 0)), ix.shape)
@@ -219,7 +220,7 @@ def _embedding(xp, weight, *, index, padding_idx=None):
 @_embedding.rule("weight")
 def _(xp, g, weight_shape, index, padding_idx):
     if padding_idx is not None:
-        g = g * (index != padding_idx)[..., None].astype(g.dtype)
+        g = g * xp.asarray((index != padding_idx)[..., None])
     return _add_rows.on(xp, g, index=index, count=weight_shape[0])
 
 
@@ -227,7 +228,7 @@ def _(xp, g, weight_shape, index, padding_idx):
 def _add_rows(xp, x, *, index, count):
     """out[r] = sum of x[i] over the positions i with index[i] = r."""
     out = xp.zeros((count, x.shape[-1]), x.dtype)
-    xp.add.at(out, index.reshape(-1), x.reshape(-1, x.shape[-1]))
+    backend.join_at(xp.add, out, index.reshape(-1), x.reshape(-1, x.shape[-1]))
     return out
 
 
@@ -240,6 +241,7 @@ def embedding(input, weight, padding_idx=None):
         raise DtypeError("embedding: input must be a tensor of int64, the row numbers")
     if weight.array.ndim != 2:
         raise ShapeError(f"embedding: weight {tuple(weight.array.shape)} must have 2 dims")
+    backend.check_one_device("embedding", input=input.array, weight=weight.array)
     rows = weight.array.shape[0]
     _check_range("embedding", input, rows, f"weight {tuple(weight.array.shape)}", low=0)
     if padding_idx is not None and padding_idx < 0:
@@ -300,6 +302,7 @@ def _top(xp, x, *, k, dim, largest):
     return xp.moveaxis(index[..., :k], -1, dim)
 
 
+@backend.on_its_device
 def nonzero(x, *, as_tuple=False):
     """The positions where x is not zero: (count, ndim), or one tensor a dimension."""
     from ..autograd import wrap
@@ -321,6 +324,7 @@ def _one_hot(xp, x, *, num_classes):
     return out
 
 
+@backend.on_its_device
 def one_hot(tensor, num_classes=-1):
     """out[..., c] = 1 where c equals tensor[...], else 0, as int64"""
     if tensor.array.dtype.kind not in "iu":

@@ -53,7 +53,7 @@ def _zeros(xp, shape, like):
 @op
 def _overwrite(xp, x, value):
     """out = value in x's shape and dtype: what is left of x is nothing"""
-    return xp.broadcast_to(value, x.shape).astype(x.dtype)
+    return xp.full(x.shape, value, x.dtype)
 
 
 _overwrite.rule("x", lambda g: g * 0)
@@ -99,7 +99,7 @@ def _keep_old_value(node, x):
     if type(node.values) is tuple:
         if not any(v is old for v in node.values):
             return
-        copy = old.copy()
+        copy = backend.copy(old)
         node.values = tuple([copy if v is old else v for v in node.values])
         if node.inputs is not None:
             node.inputs = [copy if v is old else v for v in node.inputs]
@@ -203,6 +203,7 @@ def in_place(function, name):
     return method
 
 
+@backend.on_its_device
 def setitem(x, index, value):
     """x[index] = value: the memory is written, and the graph knows it."""
     check_writable(x, "x[...] = value")
@@ -216,8 +217,7 @@ def setitem(x, index, value):
     tracked = mode.enabled and (x.requires_grad or value.requires_grad)
     new = _index_put(_before_write(x), value, index) if tracked else None
     try:
-        with backend.using(x.array):
-            x.array[index] = value.array
+        x.array[index] = value.array
     except (ValueError, IndexError) as error:
         raise ShapeError(f"x[...] = value: x {tuple(x.array.shape)}: {error}") from None
     _bump(x)

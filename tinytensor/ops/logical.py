@@ -91,11 +91,13 @@ class ToleranceError(ArgumentError, RuntimeError):
     """A negative tolerance."""
 
 
+@backend.on_its_device
 def allclose(x, y, rtol=1e-5, atol=1e-8, equal_nan=False):
     """Whether all elements are close (see isclose), as a Python bool."""
     return bool(isclose(x, y, rtol, atol, equal_nan).array.all())
 
 
+@backend.on_its_device
 def equal(x, y):
     """Whether x and y have the same shape and the same elements, as a Python bool."""
     if not isinstance(x, Variable) or not isinstance(y, Variable):
@@ -103,6 +105,7 @@ def equal(x, y):
     return x.array.shape == y.array.shape and bool((x.array == y.array).all())
 
 
+@backend.on_its_device
 def isin(elements, test_elements, *, assume_unique=False, invert=False):
     """out = whether each of elements is among test_elements"""
     from ..autograd import wrap

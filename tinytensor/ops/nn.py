@@ -167,6 +167,8 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
 
 def _last_dims(name, input, shape, **parameters):
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    if input.array.dtype.kind not in "fV":
+        raise DtypeError(f"{name}: input is {input.array.dtype}, floats are needed: input.float()")
     if not shape or tuple(input.array.shape[-len(shape) :]) != shape:
         raise ShapeError(
             f"{name}: input {tuple(input.array.shape)} does not end in normalized_shape {shape}"

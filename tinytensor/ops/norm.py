@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from ..autograd import no_grad, wrap
-from ..backend import namespace_of
+from ..backend import namespace_of, on_its_device
 from ..errors import ShapeError
 from ..op import Saved, op
 from .elementwise import add, mul, rsqrt, sub
@@ -89,6 +89,7 @@ def batch_norm(
     return out
 
 
+@on_its_device
 def _follow(x, running_mean, running_var, momentum, dims, extra):
     """running += momentum * (that of x - running); `extra` dims more are averaged afterwards."""
     n = math.prod(x.array.shape[d] for d in dims)

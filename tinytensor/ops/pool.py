@@ -223,6 +223,7 @@ def adaptive_avg_pool3d(input, output_size):
     return _adaptive_avg("adaptive_avg_pool3d", 3, input, output_size)
 
 
+@backend.on_its_device
 def _adaptive_max(name, n, input, output_size, return_indices):
     x, lone = batched(name, input, n)
     space = x.array.shape[2:]

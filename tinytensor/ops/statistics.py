@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..backend import on_its_device
 from ..errors import DtypeError, ShapeError
 from .elementwise import add, cast, clamp, div, isnan, logical_not, mul, sub, where
 from .linalg import matmul
@@ -57,6 +58,7 @@ def diff(x, n=1, dim=-1, prepend=None, append=None):
     return x
 
 
+@on_its_device
 def cov(x, *, correction=1, fweights=None, aweights=None):
     """The covariances of the rows of x, each column an observation
 
