@@ -7,7 +7,6 @@ from typing import NamedTuple
 import pytest
 from tiny import TEXT, TINY
 
-
 SMALL_CHARS = "\n abcdeé€.T"
 
 
@@ -52,8 +51,8 @@ def small_run(tmp_path_factory):
     from gpt import checkpoint
     from gpt.config import Config, GPTConfig
     from gpt.model import GPT
-    from gpt.tokenizers import CharTokenizer
     from gpt.state import build_optimizer
+    from gpt.tokenizers import CharTokenizer
 
     folder = tmp_path_factory.mktemp("run")
     tokenizer = CharTokenizer(SMALL_CHARS)
