@@ -18,6 +18,7 @@ from .messages import explain, not_a_tensor
 from .plan import Plan, Saved
 
 _SCALARS = frozenset((float, int, bool))
+_ODD = (np.generic, float, int)  # their kin, as np.float64 and IntEnum
 _EXPLAINED = (ValueError, IndexError, TypeError, OverflowError, AttributeError)
 
 
@@ -49,8 +50,10 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
                 needs.append(False)
             arrays.append(array)
         else:
-            if a is not None and type(a) not in _SCALARS:
-                plain = False
+            if type(a) not in _SCALARS:
+                plain = plain and a is None
+                if not (isinstance(a, _ODD) or a is None and op.optional or op.own):
+                    raise not_a_tensor(op, args)
             needs.append(False)
             arrays.append(a)
     if first is None:

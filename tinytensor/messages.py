@@ -28,16 +28,19 @@ def describe(names: list[str], args: tuple) -> str:
 
 def not_a_tensor(op: Any, args: tuple) -> Exception:
     """The complaint about the first argument that is neither a Tensor nor a number."""
-    names = op.argument_names(len(args))
-    wrong = [
-        (name, a)
-        for name, a in zip(names, args)
-        if not isinstance(a, (Variable, float, int, bool, type(None)))
-    ]
-    name, a = wrong[0] if wrong else (names[0], args[0]) if args else ("x", None)
+    name, a = _foreign(op, args) or (op.argument_names(len(args))[0], args[0] if args else None)
     return ArgumentError(
         f"{op.name}: {name} must be a Tensor, got {type(a).__name__}: wrap it in tt.tensor(...)"
     )
+
+
+def _foreign(op: Any, args: tuple) -> tuple | None:
+    """Name and value of the first argument that cannot be one; None goes where it is a default."""
+    for name, a in zip(op.argument_names(len(args)), args):
+        if not isinstance(a, (Variable, float, int, np.generic)):
+            if a is not None or name not in op.optional:
+                return name, a
+    return None
 
 
 def explain(op: Any, args: tuple, error: Exception) -> Exception:
@@ -53,7 +56,7 @@ def explain(op: Any, args: tuple, error: Exception) -> Exception:
         )
     if isinstance(error, IndexError):
         return DimError(f"{op.name}: {what}: {error}")
-    if any(not isinstance(a, (Variable, float, int, bool, type(None))) for a in args):
+    if _foreign(op, args):
         return not_a_tensor(op, args)
     if isinstance(error, AttributeError):
         return error  # a mistake in the op

@@ -26,6 +26,7 @@ from functools import cache
 from typing import Any
 
 from .apply import apply
+from .arguments import checked, door
 from .errors import ArgumentError
 from .node import late
 from .plan import Plan, Rule, Saved
@@ -59,6 +60,7 @@ class Op:
                 f"`def {self.name}(xp, x)`"
             )
         self.variadic = parameters.variadic is not None
+        self.optional = {p for p in parameters.positional if p in parameters.defaults}
         self.params = parameters.positional[1:] + [p for p in [parameters.variadic] if p]
         self.defaults = {k: parameters.defaults.get(k, REQUIRED) for k in parameters.keywords}
         self.rules: dict[str, Rule] = {}
@@ -206,11 +208,17 @@ def publish(o: Op) -> Any:
     for alias, name in aliases:
         heads.append(f"{alias}=_unset")
         fix += f"    if {alias} is not _unset: {name} = {alias}\n"
+    doors = {} if o.own else {p: door(o.name, p, parameters.defaults) for p in o.defaults}
+    for name in [p for p in doors if doors[p] and o.name == o.forward.__name__]:
+        fix += f"    if not isinstance({name}, _types_{name}):\n"
+        fix += f"        {name} = _checked(_op.name, *_door_{name}, {name})\n"
     tensors = parameters.positional[1:] + [f"*{p}" for p in [parameters.variadic] if p]
     keys = ", ".join(f"{k!r}: {k}" for k in parameters.keywords)
     body = f"    return _apply(_op, ({''.join(t + ', ' for t in tensors)}), {{{keys}}})"
-    scope: dict[str, Any] = {"__name__": __name__, "_apply": apply, "_op": o, "_unset": _unset}
+    scope: dict[str, Any] = {"__name__": __name__, "_apply": apply, "_op": o, "_unset": _unset, "_checked": checked}
     scope |= {f"_{name}": value for name, value in parameters.defaults.items()}
+    for name, (*door_, types) in [(p, d) for p, d in doors.items() if d]:
+        scope |= {f"_door_{name}": door_, f"_types_{name}": types}
     exec(_compiled(f"def function({', '.join(heads)}):\n{fix}{body}"), scope)
     function = scope["function"]
     function.__name__ = function.__qualname__ = o.forward.__name__

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+from ..arguments import guard as _guard
+from ..arguments import guard_all as _guard_all
 from ..ops import activations as _activations
 from ..ops import nn as _nn
 from ..ops.activations import (
@@ -48,6 +50,8 @@ from ..tensor import Tensor
 
 
 def _also_in_place(function: Callable) -> Callable:
+    function = _guard(function)
+
     @functools.wraps(function)
     def either(input: Tensor, *args: object, inplace: bool = False, **options: object) -> Tensor:
         out = function(input, *args, **options)
@@ -89,3 +93,5 @@ __all__ = [
     "smooth_l1_loss", "soft_margin_loss", "softmax", "softmin", "softplus", "softshrink",
     "softsign", "tanh", "tanhshrink", "threshold", "triplet_margin_loss", "unfold",
 ]  # fmt: skip
+
+globals().update(_guard_all(globals()))

@@ -15,6 +15,7 @@ import math
 import numpy as np
 
 from .. import backend, dtypes
+from ..arguments import guard
 from ..autograd import Variable, mode, user_line, wrap
 from ..errors import DtypeError, InPlaceError, ShapeError
 from ..op import op
@@ -194,6 +195,7 @@ def _pointer(array):
 
 def in_place(function, name):
     """`add_` of `add`: x becomes function(x, ...)."""
+    function = guard(function)
 
     def method(x, *args, **kwargs):
         return assign(x, function(x, *args, **kwargs), name)
