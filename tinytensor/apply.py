@@ -14,11 +14,12 @@ from . import backend, dtypes
 from .autograd import Node, Port, Variable, mode, user_line, wrap
 from .backend import ndarray
 from .errors import DeviceError
-from .messages import explain, not_a_tensor
+from .messages import explain, not_a_tensor, one_dtype
 from .plan import Plan, Saved
 
 _SCALARS = frozenset((float, int, bool))
 _ODD = (np.generic, float, int)  # their kin, as np.float64 and IntEnum
+_ALL = ("same", "float", "equal")  # promote: rules for all arguments at once
 _EXPLAINED = (ValueError, IndexError, TypeError, OverflowError, AttributeError)
 
 
@@ -204,7 +205,9 @@ def _promote(op: Any, args: tuple, arrays: list) -> tuple[tuple, list]:
     args = tuple([wrap(a) if isinstance(a, ndarray) else a for a in args])
     if not all(a is None or isinstance(a, (Variable, float, int, np.generic)) for a in args):
         raise not_a_tensor(op, args)
-    chosen = [op.promote in ("same", "float") or name in op.promote for name in op.params]
+    chosen = [op.promote in _ALL or name in op.promote for name in op.params]
+    if op.promote == "equal":
+        one_dtype(op.name, **{n: a for n, a in zip(op.params, args) if isinstance(a, Variable)})
     dtype = dtypes.result_type(*[a for a, c in zip(args, chosen) if c])
     if op.promote == "float" and not dtypes.is_floating(dtype):
         dtype = dtypes.get_default_dtype()

@@ -18,7 +18,7 @@ import numpy as np
 
 from .autograd import Variable
 from .errors import ArgumentError, DimError, ShapeError, TinyTensorError
-from .messages import describe
+from .messages import describe, located
 from .signature import Signature, signature
 
 # ------------------------------------------------------------------------------ the kinds
@@ -78,6 +78,7 @@ NUMBER = Kind("a number", (int, float), _number)
 VALUE = Kind("a Tensor or a number", (Variable, int, float, np.generic), _refuse)
 TENSOR = Kind("a Tensor", (Variable,), _refuse)
 TENSORS = Kind("a list of Tensors", (), _tensors)
+ORD = Kind("a number, 'fro' or 'nuc'", (int, float, str), _number)
 STR = Kind("a string", (str,), _refuse)
 DTYPE = Kind("a dtype, as tt.float32", (np.dtype,), np.dtype)
 
@@ -88,13 +89,13 @@ _NAMES = {
         batch1 batch2 mat mat1 mat2 vec vec1 vec2 index mask indices src source query key attn_mask
         condition boundaries sorted_sequence sorter running_mean running_var pos_weight weights
         offsets per_sample_weights anchor positive negative fweights aweights prepend append
-        bernoulli.p scaled_dot_product_attention.value""",
+        self bernoulli.p scaled_dot_product_attention.value""",
     VALUE: """div.x div.y floor_divide.x floor_divide.y float_power.x float_power.y rsub.x rsub.y
         ldexp.x ldexp.y clamp_min.min clamp_max.max bucketize.input searchsorted.values
         isin.elements isin.test_elements normal.mean normal.std scatter.src scatter.value
         index_fill.value fill_.value full.fill_value full_like.fill_value repeat_interleave.repeats
-        bernoulli_.p gaussian_nll_loss.var where.other""",
-    TENSORS: "tensors matrices",
+        bernoulli_.p quantile.q gaussian_nll_loss.var where.other""",
+    TENSORS: "tensors matrices index_put.indices",
     INT: """dim dim0 dim1 dim2 axis start_dim end_dim dimension diagonal offset k n m row col steps
         groups chunks upscale_factor downscale_factor num_samples minlength num_groups num_classes
         decimals ignore_index padding_idx length divisor_override narrow.start slice_scatter.start
@@ -113,6 +114,7 @@ _NAMES = {
     NUMBER: """alpha beta eps rtol atol margin lambd min_val max_val delta negative_slope threshold
         value p scale dropout_p label_smoothing momentum max_norm norm_type nan posinf neginf base s
         dx start end step mean std median sigma low high correction local_response_norm.k""",
+    ORD: "ord norm.p",
     STR: "reduction mode indexing interpolation approximate reduce compute_mode rounding_mode",
     DTYPE: "dtype",
 }
@@ -122,8 +124,8 @@ _SEVERAL_DIMS = set(
     count_nonzero norm linalg_norm vector_norm matrix_norm normalize max min squeeze_""".split()
 )
 _UNCHECKED = set(  # their functions know better
-    """norm.p tensordot.dims tensor_split.indices_or_sections max.dim min.dim max.axis min.axis
-    index_put.indices randint.high randint.low take_along_axis.index""".split()
+    """einsum.equation tensordot.dims tensor_split.indices_or_sections max.dim min.dim max.axis min.axis
+    randint.high randint.low take_along_axis.index""".split()
 )
 _ALSO_TEXT = {f"conv{n}d" for n in (1, 2, 3)}
 
@@ -185,8 +187,11 @@ def guard(function: Any, name: str = "") -> Any:
         try:
             return function(*(new or args), **kwargs)
         except _COMPLAINTS as error:
-            if isinstance(error, TinyTensorError) or error.__traceback__.tb_next is None:
-                raise  # in our words already, or about the call itself
+            if isinstance(error, TinyTensorError):
+                located(error, name, [*s.names, *["..."] * len(args)], args)
+                raise
+            if error.__traceback__.tb_next is None:
+                raise  # about the call itself: a missing argument
             raise _said_again(name, s, args, error) from None
 
     guarded.guarded = True  # type: ignore[attr-defined]
@@ -208,6 +213,8 @@ def door(function: str, parameter: str, defaults: dict) -> tuple | None:
 def _said_again(name: str, s: Signature, args: tuple, error: Exception) -> Exception:
     """The exception in place of NumPy's or Python's own, of the class PyTorch would raise."""
     what = describe(list(s.names) + ["..."] * len(args), args)
+    if str(error) == "tuple index out of range":  # of a shape
+        return ShapeError(f"{name}: {what}: there are not enough dims")
     kind = DimError if isinstance(error, IndexError) else ShapeError
     if isinstance(error, (TypeError, ZeroDivisionError)):
         kind = ArgumentError

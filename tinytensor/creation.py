@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -190,12 +191,14 @@ def logspace(
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None):
     """(2, count): rows and columns of what is on and below a diagonal of a (row, col) matrix."""
+    _checked("tril_indices", (row, col))
     make = lambda xp, d: xp.stack(xp.nonzero(xp.tri(row, col, offset))).astype(d)  # noqa: E731
     return _new(make, dtype or dtypes.int64, device, False)
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None):
     """(2, count): rows and columns of what is on and above a diagonal of a (row, col) matrix."""
+    _checked("triu_indices", (row, col))
     above = lambda xp: 1 - xp.tri(row, col, offset - 1)  # noqa: E731
     make = lambda xp, d: xp.stack(xp.nonzero(above(xp))).astype(d)  # noqa: E731
     return _new(make, dtype or dtypes.int64, device, False)
@@ -275,6 +278,10 @@ def randint(
     """Uniform integers, low <= n < high. randint(high, size) starts at 0."""
     if size is None:
         low, high, size = 0, low, high
+    try:
+        low, high = operator.index(low), operator.index(high)
+    except TypeError:
+        raise ArgumentError(f"randint: low {low!r} and high {high!r} must be ints") from None
     if high <= low:
         raise ArgumentError(f"randint: high {high} must be above low {low}")
     shape = _checked("randint", (size,))

@@ -26,6 +26,17 @@ def describe(names: list[str], args: tuple) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
+def one_dtype(name: str, **tensors: Any) -> None:
+    """DtypeError unless all of them (None aside) have one dtype."""
+    given = [(which, t.array.dtype) for which, t in tensors.items() if t is not None]
+    for which, dtype in given[1:]:
+        if dtype != given[0][1]:
+            raise DtypeError(
+                f"{name}: {given[0][0]} is {given[0][1]} and {which} is {dtype}: cast one with "
+                ".to(dtype)"
+            )
+
+
 def not_a_tensor(op: Any, args: tuple) -> Exception:
     """The complaint about the first argument that is neither a Tensor nor a number."""
     name, a = _foreign(op, args) or (op.argument_names(len(args))[0], args[0] if args else None)
@@ -46,7 +57,7 @@ def _foreign(op: Any, args: tuple) -> tuple | None:
 def explain(op: Any, args: tuple, error: Exception) -> Exception:
     """The exception to raise in place of what NumPy raised inside of op."""
     if isinstance(error, TinyTensorError):
-        return error
+        return located(error, op.name, op.argument_names(len(args)), args)
     what = describe(op.argument_names(len(args)), args)
     if isinstance(error, np.exceptions.AxisError):
         n = error.ndim or 0
@@ -65,6 +76,13 @@ def explain(op: Any, args: tuple, error: Exception) -> Exception:
     if isinstance(error, TypeError):
         return DtypeError(f"{op.name}: {what}: {error}")
     return ShapeError(f"{op.name}: {what}: {error}")
+
+
+def located(error: Exception, name: str, names: list[str], args: tuple) -> Exception:
+    """Where a dim is out of range the check itself knows neither function nor tensor."""
+    if type(error) is DimError and str(error).startswith("dim "):
+        error.args = (f"{name}: {describe(names, args)}: {error}",)
+    return error
 
 
 def _clash(args: tuple) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import guard_all
+from .arguments import guard, guard_all
 from .autograd import Variable, wrap
 from .ops import activations as act
 from .ops import arithmetic as ar
@@ -59,7 +59,7 @@ def _new(name: str) -> Any:
         for key, value in (("dtype", self.dtype), ("device", self.device)):
             if options.get(key) is None:
                 options[key] = value
-        return getattr(creation, name)(*args, **options)
+        return guard(getattr(creation, name))(*args, **options)
 
     method.__name__, method.__doc__ = f"new_{name}", f"{name}, by default of this dtype and device"
     return method

@@ -39,7 +39,8 @@ class Op:
     """A differentiable function: its forward, rules, kernels, and what the engine must know of it.
 
     promote         elementwise ops: arguments broadcast, and are brought to PyTorch's common dtype.
-                    'same': all of them; 'float': also integers to the default float dtype; a
+                    'same': all of them; 'float': also integers to the default float dtype;
+                    'equal': numbers alone, tensors must have one dtype already; a
                     tuple of names: those only. None: dtypes are left alone, nothing broadcasts
     view            the output may share memory with the first argument
     differentiable  False for outputs that carry no gradient (comparisons, argmax)
@@ -215,7 +216,9 @@ def publish(o: Op) -> Any:
     tensors = parameters.positional[1:] + [f"*{p}" for p in [parameters.variadic] if p]
     keys = ", ".join(f"{k!r}: {k}" for k in parameters.keywords)
     body = f"    return _apply(_op, ({''.join(t + ', ' for t in tensors)}), {{{keys}}})"
-    scope: dict[str, Any] = {"__name__": __name__, "_apply": apply, "_op": o, "_unset": _unset, "_checked": checked}
+    scope: dict[str, Any] = {
+        "__name__": __name__, "_apply": apply, "_op": o, "_unset": _unset, "_checked": checked
+    }  # fmt: skip
     scope |= {f"_{name}": value for name, value in parameters.defaults.items()}
     for name, (*door_, types) in [(p, d) for p, d in doors.items() if d]:
         scope |= {f"_door_{name}": door_, f"_types_{name}": types}

@@ -210,5 +210,8 @@ def meshgrid(*tensors, indexing="ij"):
 
 def cartesian_prod(*tensors):
     """All ways to take one element of each vector, a row each, the last changing fastest"""
+    for i, t in enumerate(tensors):
+        if t.array.ndim != 1:
+            raise ShapeError(f"cartesian_prod: tensors[{i}] {tuple(t.array.shape)} is no vector")
     columns = [reshape(g, -1) for g in meshgrid(*tensors)]
     return columns[0] if len(columns) == 1 else stack(columns, 1)

@@ -180,6 +180,7 @@ def gather(x, dim, index):
     if not isinstance(index, Variable) or index.array.dtype.kind not in "iu":
         raise DtypeError("gather: index must be a tensor of int64")
     ix, shape = index.array, x.array.shape
+    d = canonical(dim, x.array.ndim)
     if ix.size == 0:  # of any shape, as in PyTorch: nothing is gathered
         return reshape(getitem(reshape(x, -1), slice(0, 0)), ix.shape)
     if x.array.ndim == 0 or ix.ndim == 0:
@@ -188,7 +189,6 @@ def gather(x, dim, index):
         if x.array.ndim == 0 and ix.ndim == 0:
             return reshape(gather(reshape(x, 1), 0, reshape(index, 1)), ())
         return gather(reshape(x, -1), 0, reshape(index, -1)).reshape(ix.shape)
-    d = canonical(dim, x.array.ndim)
     if ix.ndim != x.array.ndim or any(
         n > m for k, (n, m) in enumerate(zip(ix.shape, shape)) if k != d
     ):
@@ -253,6 +253,7 @@ def embedding(input, weight, padding_idx=None):
 @op(differentiable=False)
 def argsort(xp, x, *, dim=-1, descending=False, stable=True):
     """out = the indices that sort x along dim, always stably: equal elements keep their order"""
+    canonical(dim, x.ndim)
     if x.ndim == 0:
         return xp.zeros((), np.int64)
     if not descending:

@@ -12,6 +12,7 @@ import numpy as np
 from .. import random
 from ..autograd import unbroadcast
 from ..errors import ArgumentError, DtypeError, ShapeError
+from ..messages import one_dtype
 from ..op import Saved, op
 from .linalg import as_rows
 from .shape import canonical, reshape, squeeze, tril, unsqueeze
@@ -94,11 +95,7 @@ def linear(input, weight, bias=None):
         )
     if b is not None and b != (w[0],):
         raise ShapeError(f"linear: bias {tuple(b)} and weight {tuple(w)}: bias must be ({w[0]},)")
-    for name, a in (("weight", weight), ("bias", bias)):
-        if a is not None and a.array.dtype != input.array.dtype:
-            raise DtypeError(
-                f"linear: input is {input.array.dtype}, {name} is {a.array.dtype}: cast one"
-            )
+    one_dtype("linear", input=input, weight=weight, bias=bias)
     return _linear(input, weight, bias)
 
 
@@ -171,6 +168,7 @@ def _last_dims(name, input, shape, **parameters):
         raise ShapeError(
             f"{name}: input {tuple(input.array.shape)} does not end in normalized_shape {shape}"
         )
+    one_dtype(name, input=input, **parameters)
     for which, p in parameters.items():
         if p is not None and tuple(p.array.shape) != shape:
             raise ShapeError(
@@ -205,6 +203,8 @@ def dropout(input, p=0.5, training=True):
         raise ArgumentError(f"dropout: p must be between 0 and 1, got {p}")
     if not training or p == 0:
         return input
+    if input.array.dtype.kind not in "fV":
+        raise DtypeError(f"dropout: input is {input.array.dtype}, what is scaled must be floats")
     return _dropout(input, p, random.default_generator.reserve(input.array.size))
 
 
@@ -255,6 +255,7 @@ def scaled_dot_product_attention(
     """
     if is_causal and attn_mask is not None:
         raise ArgumentError("scaled_dot_product_attention: pass attn_mask or is_causal, not both")
+    one_dtype("scaled_dot_product_attention", query=query, key=key, value=value)
     q, k, v = (tuple(a.array.shape) for a in (query, key, value))
     if min(len(q), len(k), len(v)) < 2 or q[-1] != k[-1] or k[-2] != v[-2]:
         raise ShapeError(
