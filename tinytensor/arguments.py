@@ -39,7 +39,8 @@ def _refuse(v: Any) -> Any:
 def _int(v: Any) -> Any:
     if isinstance(v, bool):
         return v
-    return _refuse(v) if getattr(v, "dtype", None) == bool else operator.index(v)
+    mask = isinstance(v, Variable) and v.array.dtype.kind == "b"
+    return _refuse(v) if mask else operator.index(v)
 
 
 def _ints(v: Any) -> Any:
@@ -110,7 +111,7 @@ _NAMES = {
         equal_nan descending stable copy out_int32 right replacement sorted return_inverse
         return_counts largest as_tuple accumulate full scale_grad_by_freq sparse include_last_offset
         align_corners antialias log_target log_input is_causal swap left full_matrices include_self
-        unbiased assume_unique invert use_input_stats wrap inplace""",
+        unbiased assume_unique enable_gqa invert use_input_stats wrap inplace""",
     NUMBER: """alpha beta eps rtol atol margin lambd min_val max_val delta negative_slope threshold
         value p scale dropout_p label_smoothing momentum max_norm norm_type nan posinf neginf base s
         dx start end step mean std median sigma low high correction local_response_norm.k""",
@@ -124,8 +125,8 @@ _SEVERAL_DIMS = set(
     count_nonzero norm linalg_norm vector_norm matrix_norm normalize max min squeeze_""".split()
 )
 _UNCHECKED = set(  # their functions know better
-    """einsum.equation tensordot.dims tensor_split.indices_or_sections max.dim min.dim max.axis min.axis
-    randint.high randint.low take_along_axis.index""".split()
+    """einsum.equation tensordot.dims tensor_split.indices_or_sections max.dim min.dim max.axis
+    min.axis randint.high randint.low take_along_axis.index""".split()
 )
 _ALSO_TEXT = {f"conv{n}d" for n in (1, 2, 3)}
 

@@ -160,6 +160,8 @@ def linspace(
 ) -> Tensor:  # fmt: skip
     """steps numbers from start to end, both included, equally far apart."""
     start, end, steps = (_number(v) for v in (start, end, steps))
+    if dtype == dtypes.bool:
+        raise DtypeError("linspace: there are no bools between start and end: use tt.full")
     if not isinstance(steps, int) or steps < 0:
         raise ArgumentError(f"linspace: steps must be an int, not negative, got {steps!r}")
 

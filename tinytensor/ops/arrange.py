@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import backend
 from ..autograd import Variable, wrap
-from ..errors import DimError, DtypeError, ShapeError
+from ..errors import ArgumentError, DimError, DtypeError, ShapeError
 from ..op import op
 from . import shape as sh
 from .index import _getitem
@@ -51,7 +51,7 @@ def repeat_interleave(x, repeats=None, dim=None, *, output_size=None):
     n, xp = x.array.shape[d], backend.namespace_of(x.array)
     counts = repeats.array if isinstance(repeats, Variable) else xp.asarray(repeats)
     if counts.dtype.kind not in "iu" or counts.ndim > 1:
-        raise ShapeError("repeat_interleave: repeats must be a vector of int64, or one number")
+        raise ArgumentError("repeat_interleave: repeats must be a vector of int64, or one number")
     if counts.size not in (1, n) or (counts < 0).any():
         raise ShapeError(
             f"repeat_interleave: {counts.size} repeats for {n} slices along dim {d}: one for each, "

@@ -102,6 +102,8 @@ def _part(x, p):
         return slice(start, stop, step)
     if isinstance(p, Variable):
         p = p.array
+        if p.ndim == 0 and p.dtype.kind in "iu":
+            return int(p)  # a number, not an array of them
     elif isinstance(p, (list, tuple, range)):
         p = np.asarray([v.array.item() if isinstance(v, Variable) else v for v in p])
         if p.size == 0:
@@ -123,9 +125,26 @@ class IndexTypeError(DimError, TypeError):
     """An index that is neither int, slice, None, Ellipsis nor a tensor of them."""
 
 
+def ints_first(index):
+    """The ints of an index that has arrays, too, as an index of its own, and what is left.
+
+    NumPy broadcasts ints with the arrays, PyTorch applies them before: x[0, :, [1, 2]].
+    """
+    if not any(hasattr(p, "dtype") for p in index) or not any(type(p) is int for p in index):
+        return None, index
+    first = []
+    for p in index:
+        if hasattr(p, "dtype"):
+            first += [slice(None)] * (p.ndim if p.dtype.kind == "b" else 1)
+        elif p is not None:
+            first.append(slice(None) if isinstance(p, slice) else p)
+    return tuple(first), tuple([p for p in index if type(p) is not int])
+
+
 def getitem(x, index):
     """x[index], as NumPy and PyTorch: basic indices give views, tensors copy."""
-    return _getitem(x, as_index(x, index))
+    first, index = ints_first(as_index(x, index))
+    return _getitem(x if first is None else _getitem(x, first), index)
 
 
 # ------------------------------------------------------------------------------ along a dim
@@ -292,6 +311,9 @@ def _top(xp, x, *, k, dim, largest):
         place = n - k if largest else k - 1
         chosen = xp.argpartition(order, place, axis=-1)
         chosen = chosen[..., n - k :] if largest else chosen[..., :k]
+        worst = xp.take_along_axis(order, chosen[..., :1] if largest else chosen[..., -1:], -1)
+        if xp is np and ((order == worst).sum(-1) > 1).any():  # of equals the first are chosen
+            chosen = argsort.on(xp, order, dim=-1, descending=largest)[..., :k]
         chosen = xp.sort(chosen, axis=-1)
         values = xp.take_along_axis(order, chosen, -1)
     else:

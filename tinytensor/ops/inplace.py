@@ -20,7 +20,7 @@ from ..autograd import Variable, mode, user_line, wrap
 from ..errors import DtypeError, InPlaceError, ShapeError
 from ..op import op
 from .elementwise import cast
-from .index import _index_put, as_index
+from .index import _index_put, as_index, getitem, ints_first
 
 
 @op
@@ -210,7 +210,9 @@ def setitem(x, index, value):
     check_writable(x, "x[...] = value")
     if x._base is not None:
         refresh(x)
-    index = as_index(x, index)
+    first, index = ints_first(as_index(x, index))
+    if first is not None:
+        return setitem(getitem(x, first), index, value)
     if not isinstance(value, Variable):
         value = wrap(backend.namespace_of(x.array).asarray(value, dtype=x.array.dtype))
     if value.array.dtype != x.array.dtype:

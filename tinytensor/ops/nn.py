@@ -245,14 +245,31 @@ def _(xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, probabil
     )
 
 
+def _for_heads_of(query, x):
+    """x's heads (dim -3), each repeated until there are as many as query's."""
+    from .arrange import repeat_interleave
+
+    shapes = tuple(query.array.shape), tuple(x.array.shape)
+    heads, given = (s[-3] if len(s) > 2 else 0 for s in shapes)
+    if not given or heads % given:
+        raise ShapeError(
+            f"scaled_dot_product_attention: enable_gqa: heads (dim -3) of query {shapes[0]} must "
+            f"be a multiple of those of key and value {shapes[1]}"
+        )
+    return x if heads == given else repeat_interleave(x, heads // given, -3)
+
+
 def scaled_dot_product_attention(
-    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
 ):
     """softmax(query @ key^T / sqrt(E) + mask) @ value over (..., L, E), (..., S, E), (..., S, V).
 
     attn_mask  (..., L, S): True where a key may be seen, or floats added to the scores
     is_causal  position i sees positions j <= i
+    enable_gqa each head of key and value (dim -3) serves several of query (Ainslie et al. 2023)
     """
+    if enable_gqa:
+        key, value = (_for_heads_of(query, t) for t in (key, value))
     if is_causal and attn_mask is not None:
         raise ArgumentError("scaled_dot_product_attention: pass attn_mask or is_causal, not both")
     one_dtype("scaled_dot_product_attention", query=query, key=key, value=value)

@@ -58,6 +58,7 @@ def _check(name, x, **running):
         raise ShapeError(f"{name}: input {tuple(x.array.shape)} must be (N, C, ...)")
     if len({r is None for r in running.values()}) > 1:
         raise ShapeError(f"{name}: pass running_mean and running_var, both of them or neither")
+    one_dtype(name, **running)
     for which, r in running.items():
         if r is not None and r.array.size != x.array.shape[1]:
             raise ShapeError(

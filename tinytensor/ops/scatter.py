@@ -258,7 +258,7 @@ def put(x, index, source, accumulate=False):
     ix = _indices("put", index)
     _common("put", x, source)
     if ix.size != source.array.size:
-        raise ShapeError(f"put: {ix.size} indices for {source.array.size} elements of source")
+        raise SliceShapeError(f"put: {ix.size} indices for {source.array.size} elements of source")
     _check_range("put", index, x.array.size, f"x of {x.array.size} elements")
     out = _index_put(reshape(x, -1), reshape(source, -1), (ix.reshape(-1),), accumulate)
     return reshape(out, tuple(x.array.shape))
