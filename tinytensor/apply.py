@@ -13,7 +13,7 @@ import numpy as np
 from . import backend, dtypes
 from .autograd import Node, Port, Variable, mode, user_line, wrap
 from .backend import ndarray
-from .errors import DeviceError
+from .errors import DeviceError, DtypeError
 from .messages import explain, not_a_tensor, one_dtype
 from .plan import Plan, Saved
 
@@ -51,7 +51,9 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
                 needs.append(False)
             arrays.append(array)
         else:
-            if type(a) not in _SCALARS:
+            if a is True or a is False:
+                plain = False
+            elif type(a) not in _SCALARS:
                 plain = plain and a is None
                 if not (isinstance(a, _ODD) or a is None and op.optional or op.own):
                     raise not_a_tensor(op, args)
@@ -195,6 +197,10 @@ def _numbers(op: Any, args: tuple) -> tuple:
     return tuple([a if a is None else wrap(np.asarray(a, dtypes.result_type(a))) for a in args])
 
 
+def _is_bool(a: Any) -> bool:
+    return isinstance(a, bool) or (isinstance(a, Variable) and a.array.dtype.kind == "b")
+
+
 def _fits(n: int, dtype: np.dtype) -> bool:
     limits = np.iinfo(dtype)
     return limits.min <= n <= limits.max
@@ -206,6 +212,8 @@ def _promote(op: Any, args: tuple, arrays: list) -> tuple[tuple, list]:
     if not all(a is None or isinstance(a, (Variable, float, int, np.generic)) for a in args):
         raise not_a_tensor(op, args)
     chosen = [op.promote in _ALL or name in op.promote for name in op.params]
+    if not op.bools and any(_is_bool(a) for a in args):
+        raise DtypeError(f"{op.name}: there is no {op.name} of bools: use logical_xor, or .int()")
     if op.promote == "equal":
         one_dtype(op.name, **{n: a for n, a in zip(op.params, args) if isinstance(a, Variable)})
     dtype = dtypes.result_type(*[a for a, c in zip(args, chosen) if c])

@@ -181,9 +181,13 @@ def guard(function: Any, name: str = "") -> Any:
             known = doors.get(key)
             if known is not None and not isinstance(a, known[2]):
                 kwargs[key] = checked(name, key, known[1], a)
-        if rest is not None and len(args) > len(by_place):
+        if rest is not None:
+            if rest[0] in kwargs:  # zeros(size=(2, 3))
+                args = (*args, kwargs.pop(rest[0]))
             given = args[len(by_place) :]
             several = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+            if rest[1] is INTS and not given:
+                raise ArgumentError(f"{name}: pass {rest[0]}, ints or a tuple of them")
             checked(name, rest[0], rest[1], tuple(several))
         try:
             return function(*(new or args), **kwargs)

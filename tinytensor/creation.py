@@ -10,7 +10,7 @@ import numpy as np
 
 from . import backend, dtypes, random
 from .autograd import Variable, wrap
-from .errors import ArgumentError, DtypeError, RangeError, ShapeError
+from .errors import ArgumentError, DtypeError, RaggedError, RangeError, ShapeError
 from .ops.shape import sizes
 from .random import Generator, default_generator
 from .tensor import Tensor
@@ -52,7 +52,7 @@ def _from_python(data: Any, dtype: Any) -> np.ndarray:
     try:
         array = np.array(_plain(data))
     except ValueError:
-        raise ShapeError(
+        raise RaggedError(
             "tensor: the nested lists have different lengths: every row needs as many elements"
         ) from None
     if array.dtype.kind == "f" or array.size == 0:

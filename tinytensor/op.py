@@ -21,8 +21,8 @@ A rule's parameter names say what it needs, and so what the tape keeps:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from .apply import apply
@@ -44,15 +44,18 @@ class Op:
                     tuple of names: those only. None: dtypes are left alone, nothing broadcasts
     view            the output may share memory with the first argument
     differentiable  False for outputs that carry no gradient (comparisons, argmax)
+    bools           False for ops that PyTorch refuses to bools (-), if they promote
     """
 
     def __init__(
-        self, forward: Callable, promote: str | tuple | None, view: bool, differentiable: bool
-    ):
+        self, forward: Callable, promote: str | tuple | None, view: bool, differentiable: bool,
+        bools: bool = True,
+    ):  # fmt: skip
         self.forward, self.name = forward, forward.__name__.strip("_")
         # a student's op, not one of the engine's: its mistakes are looked for as it runs
         self.own = not forward.__module__.startswith(__package__ + ".")
         self.promote, self.view, self.differentiable = promote, view or self.own, differentiable
+        self.bools = bools
         self.keeps_shapes = self.own or promote is not None
         parameters = signature(forward)
         if parameters.positional[:1] != ["xp"]:
@@ -184,11 +187,14 @@ def op(
     promote: str | tuple | None = None,
     view: bool = False,
     differentiable: bool = True,
+    bools: bool = True,
 ) -> Any:
     """Make an op of a forward. See the module's head, and `Op` for the options."""
     if forward is None:
-        return lambda f: op(f, promote=promote, view=view, differentiable=differentiable)
-    o = Op(forward, promote, view, differentiable)
+        return functools.partial(
+            op, promote=promote, view=view, differentiable=differentiable, bools=bools
+        )
+    o = Op(forward, promote, view, differentiable, bools)
     return publish(o)
 
 
@@ -233,7 +239,7 @@ def publish(o: Op) -> Any:
     return function
 
 
-@cache
+@functools.cache
 def _compiled(source: str) -> Any:
     """Most ops share a signature with others: each is compiled once."""
     return compile(source, "<op>", "exec")

@@ -128,13 +128,10 @@ def _single(x, indices, sizes):
             a = indices.index(k)
             b = indices.index(k, a + 1)
             shape = x.array.shape
-            if shape[a] == shape[b]:
-                x = diagonal(x, 0, a, b)
-                indices = [j for d, j in enumerate(indices) if d not in (a, b)] + [k]
-            else:  # one of them is 1, and broadcasts
-                lone = a if shape[a] == 1 else b
-                x = reshape(x, shape[:lone] + shape[lone + 1 :])
-                del indices[lone]
+            if shape[a] != shape[b]:
+                raise ShapeError(f"einsum: {k!r} occurs twice in {tuple(shape)}: sizes must be equal")
+            x = diagonal(x, 0, a, b)
+            indices = [j for d, j in enumerate(indices) if d not in (a, b)] + [k]
     kept = [(k, n) for k, n in zip(indices, x.array.shape) if n == sizes[k]]
     return reshape(x, [n for _, n in kept]), [k for k, _ in kept]
 

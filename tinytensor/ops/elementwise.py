@@ -26,7 +26,7 @@ add.rule("x", lambda g: g)
 add.rule("y", lambda g, alpha: g if alpha == 1 else g * alpha)
 
 
-@op(promote="same")
+@op(promote="same", bools=False)
 def sub(xp, x, y, *, alpha=1):
     """out = x - alpha * y"""
     return x - y if alpha == 1 else x - alpha * y

@@ -86,6 +86,8 @@ def as_index(x, index):
             f"too many indices: x {tuple(x.array.shape)} has {x.array.ndim} dims, "
             f"the index names {given}"
         )
+    if given == x.array.ndim and any(hasattr(p, "dtype") for p in out):
+        out = tuple([p for p in out if p is not Ellipsis])  # of no dims: it keeps nothing apart
     if len(out) == x.array.ndim and all(type(p) is int for p in out):
         return (*out, Ellipsis)  # a 0-d view: without it NumPy would copy the one number
     return out

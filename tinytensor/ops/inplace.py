@@ -17,7 +17,7 @@ import numpy as np
 from .. import backend, dtypes
 from ..arguments import guard
 from ..autograd import Variable, mode, user_line, wrap
-from ..errors import DtypeError, InPlaceError, ShapeError
+from ..errors import DimError, DtypeError, InPlaceError, ShapeError
 from ..op import op
 from .elementwise import cast
 from .index import _index_put, as_index, getitem, ints_first
@@ -214,7 +214,7 @@ def setitem(x, index, value):
     if first is not None:
         return setitem(getitem(x, first), index, value)
     if not isinstance(value, Variable):
-        value = wrap(backend.namespace_of(x.array).asarray(value, dtype=x.array.dtype))
+        value = wrap(backend.namespace_of(x.array).asarray(value).astype(x.array.dtype))
     if value.array.dtype != x.array.dtype:
         value = cast(value, dtype=x.array.dtype)
     tracked = mode.enabled and (x.requires_grad or value.requires_grad)
@@ -223,7 +223,9 @@ def setitem(x, index, value):
         with backend.using(x.array):
             x.array[index] = value.array
     except (ValueError, IndexError) as error:
-        raise ShapeError(f"x[...] = value: x {tuple(x.array.shape)}: {error}") from None
+        about_index = isinstance(error, IndexError) or "indexing arrays" in str(error)
+        kind = DimError if about_index else ShapeError
+        raise kind(f"x[...] = value: x {tuple(x.array.shape)}: {error}") from None
     _bump(x)
     if new is not None:
         _adopt(x, new)

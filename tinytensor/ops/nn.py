@@ -52,16 +52,24 @@ def _(xp, g, out, dim):
     return g - xp.exp(out) * g.sum(axis=dim, keepdims=True)
 
 
+def _floats(name, x):
+    if x.array.dtype.kind not in "fV":
+        raise DtypeError(f"{name}: x is {x.array.dtype}, {name} needs floats: x.float()")
+    return x
+
+
 def softmax(x, dim, *, dtype=None, axis=None):
     """out = e^x / sum of e^x over dim: non-negative, adding up to 1 along dim."""
     dim = dim if axis is None else axis
-    return _softmax(x if dtype is None else x.to(dtype), canonical(dim, x.array.ndim))
+    x = _floats("softmax", x if dtype is None else x.to(dtype))
+    return _softmax(x, canonical(dim, x.array.ndim))
 
 
 def log_softmax(x, dim, *, dtype=None, axis=None):
     """out = ln softmax(x, dim), without forming the softmax."""
     dim = dim if axis is None else axis
-    return _log_softmax(x if dtype is None else x.to(dtype), canonical(dim, x.array.ndim))
+    x = _floats("log_softmax", x if dtype is None else x.to(dtype))
+    return _log_softmax(x, canonical(dim, x.array.ndim))
 
 
 # ------------------------------------------------------------------------------ linear, norms

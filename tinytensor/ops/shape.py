@@ -107,6 +107,8 @@ def permute(x, *dims):
     """out.shape[i] = x.shape[dims[i]]: every dimension is named once."""
     dims = sizes(dims)
     ndim = x.array.ndim
+    for d in dims:
+        canonical(d, ndim)
     if sorted(d % ndim if -ndim <= d < ndim else d for d in dims) != list(range(ndim)):
         raise ShapeError(f"permute: x has {ndim} dims; {dims} must name each of them once")
     return _permute(x, tuple(d % ndim for d in dims))
@@ -136,7 +138,7 @@ def movedim(x, source, destination):
     order = [d for d in range(ndim) if d not in source]
     for d, s in sorted(zip(destination, source)):
         order.insert(d, s)
-    return _permute(x, tuple(order))
+    return _permute(x, tuple(order)) if ndim else reshape(x, ())
 
 
 def t(x):
@@ -345,8 +347,11 @@ def chunk(x, chunks, dim=0):
         raise ShapeError(f"chunk: chunks must be positive, got {chunks}")
     if x.array.ndim == 0:
         raise ShapeError("chunk: a number cannot be split")
-    n = x.array.shape[canonical(dim, x.array.ndim)]
-    return split(x, builtins.max(-(-n // chunks), 1), dim)
+    d = canonical(dim, x.array.ndim)
+    n = x.array.shape[d]
+    if n == 0:
+        return _split(x, (0,) * chunks, d)
+    return split(x, -(-n // chunks), dim)
 
 
 def unbind(x, dim=0):
@@ -361,7 +366,7 @@ def unbind(x, dim=0):
 @op
 def flip(xp, x, *, dims):
     """out = x with the order along dims reversed; a copy, as in PyTorch"""
-    return xp.flip(x, dims).copy()
+    return xp.flip(x, dims).copy() if x.ndim else x.copy()
 
 
 flip.rule("x", lambda xp, g, dims: xp.flip(g, dims))

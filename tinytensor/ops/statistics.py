@@ -44,7 +44,6 @@ def diff(x, n=1, dim=-1, prepend=None, append=None):
         raise ShapeError("diff: a 0-d tensor has no neighbours")
     if n < 0:
         raise ShapeError(f"diff: n must not be negative, got {n}")
-    d = canonical(dim, x.array.ndim)
     for which, t in (("prepend", prepend), ("append", append)):
         if t is not None and t.array.ndim != x.array.ndim:
             raise ShapeError(
@@ -53,6 +52,7 @@ def diff(x, n=1, dim=-1, prepend=None, append=None):
             )
     if n == 0:
         return x.clone()
+    d = canonical(dim, x.array.ndim)
     x = cat([t for t in (prepend, x, append) if t is not None], d)
     for _ in range(n):
         size = x.array.shape[d]
