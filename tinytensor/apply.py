@@ -192,7 +192,8 @@ def _one_device(op: Any, args: tuple) -> backend.Device:
 
 def _numbers(op: Any, args: tuple) -> tuple:
     """Arguments that are numbers alone, `add(2, 3)`, as 0-d tensors."""
-    if op.promote is None or any(type(a) not in _SCALARS and a is not None for a in args):
+    given = [a for a in args if a is not None]
+    if op.promote is None or not given or any(type(a) not in _SCALARS for a in given):
         raise not_a_tensor(op, args)
     return tuple([a if a is None else wrap(np.asarray(a, dtypes.result_type(a))) for a in args])
 

@@ -160,7 +160,7 @@ def checked(function: str, parameter: str, kind: Kind, value: Any) -> Any:
 # ------------------------------------------------------------------------------ the door
 
 
-def guard(function: Any, name: str = "") -> Any:
+def guard(function: Any, name: str = "", home: str | None = None) -> Any:
     """`function` behind the checks of its parameters. Ops, which check by themselves, stay."""
     if hasattr(function, "op") or hasattr(function, "guarded"):
         return function
@@ -200,6 +200,7 @@ def guard(function: Any, name: str = "") -> Any:
             raise _said_again(name, s, args, error) from None
 
     guarded.guarded = True  # type: ignore[attr-defined]
+    guarded.__module__ = home or function.__module__  # where pickle finds it
     return guarded
 
 
@@ -229,7 +230,7 @@ def _said_again(name: str, s: Signature, args: tuple, error: Exception) -> Excep
 def guard_all(names: dict) -> dict:
     """The functions of the ops and of creation among `names`, behind their doors."""
     return {
-        name: guard(f, name)
+        name: guard(f, name, names.get("__name__"))
         for name, f in names.items()
         if isinstance(f, FunctionType) and f.__module__.startswith(_HOMES) and name[:2] != "__"
     }

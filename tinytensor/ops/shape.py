@@ -107,7 +107,7 @@ def permute(x, *dims):
     """out.shape[i] = x.shape[dims[i]]: every dimension is named once."""
     dims = sizes(dims)
     ndim = x.array.ndim
-    for d in dims:
+    for d in dims if len(dims) == ndim else ():
         canonical(d, ndim)
     if sorted(d % ndim if -ndim <= d < ndim else d for d in dims) != list(range(ndim)):
         raise ShapeError(f"permute: x has {ndim} dims; {dims} must name each of them once")
@@ -366,6 +366,8 @@ def unbind(x, dim=0):
 @op
 def flip(xp, x, *, dims):
     """out = x with the order along dims reversed; a copy, as in PyTorch"""
+    for d in dims if isinstance(dims, (tuple, list)) else (dims,):
+        canonical(d, x.ndim)
     return xp.flip(x, dims).copy() if x.ndim else x.copy()
 
 
