@@ -24,8 +24,8 @@ THING = object()
 
 # entry -> what of it is accepted here though PyTorch refuses it, or refused by another class
 KNOWN = {
-    "an option of PyTorch's that may be left out may be None": """arange eye max min prod squeeze
-        trapz trapezoid randint_like scatter""",
+    "an option that may be left out may be None": """arange eye max min prod squeeze trapz
+        trapezoid randint_like scatter""",
     "integers are promoted to floats": """nn.functional.soft_margin_loss
         nn.functional.hinge_embedding_loss nn.functional.huber_loss nn.functional.gaussian_nll_loss
         nn.functional.embedding_bag nn.functional.nll_loss""",

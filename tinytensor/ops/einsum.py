@@ -129,7 +129,7 @@ def _single(x, indices, sizes):
             b = indices.index(k, a + 1)
             shape = x.array.shape
             if shape[a] != shape[b]:
-                raise ShapeError(f"einsum: {k!r} occurs twice in {tuple(shape)}: sizes must be equal")
+                raise ShapeError(f"einsum: {k!r} stands for {shape[a]} and {shape[b]} in {shape}")
             x = diagonal(x, 0, a, b)
             indices = [j for d, j in enumerate(indices) if d not in (a, b)] + [k]
     kept = [(k, n) for k, n in zip(indices, x.array.shape) if n == sizes[k]]
