@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -195,7 +195,7 @@ def guard(function: Any, name: str = "", home: str | None = None) -> Any:
             if isinstance(error, TinyTensorError):
                 located(error, name, [*s.names, *["..."] * len(args)], args)
                 raise
-            if error.__traceback__.tb_next is None:
+            if error.__traceback__ is None or error.__traceback__.tb_next is None:
                 raise  # about the call itself: a missing argument
             raise _said_again(name, s, args, error) from None
 
@@ -221,13 +221,13 @@ def _said_again(name: str, s: Signature, args: tuple, error: Exception) -> Excep
     what = describe(list(s.names) + ["..."] * len(args), args)
     if str(error) == "tuple index out of range":  # of a shape
         return ShapeError(f"{name}: {what}: there are not enough dims")
-    kind = DimError if isinstance(error, IndexError) else ShapeError
+    kind: type[Exception] = DimError if isinstance(error, IndexError) else ShapeError
     if isinstance(error, (TypeError, ZeroDivisionError)):
         kind = ArgumentError
     return kind(f"{name}: {what}: {error}")
 
 
-def guard_all(names: dict) -> dict:
+def guard_all(names: Mapping[str, Any]) -> dict:
     """The functions of the ops and of creation among `names`, behind their doors."""
     return {
         name: guard(f, name, names.get("__name__"))

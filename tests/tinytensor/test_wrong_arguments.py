@@ -38,7 +38,7 @@ KNOWN = {
         movedim tensordot index_add nn.functional.embedding_bag nn.functional.one_hot mT
         repeat_interleave index_put""",
     "PyTorch's LinAlgError is a class of its own": "linalg.matrix_power linalg.inv",
-    "a property or an operator, not called with arguments": "T mT bool zero_ item byte char __getitem__",
+    "called as a method, of what is no tensor": "T mT bool zero_ item byte char __getitem__",
     "options of look-ups that are not offered": "nn.functional.embedding",
     "a mode of the wrong type": "nn.functional.interpolate",
 }
