@@ -318,14 +318,14 @@ cast.rule("x", lambda g, x_dtype: g.astype(x_dtype))
 
 
 @op
-def transfer(xp, x, *, device, source):
+def transfer(xp, x, *, device, origin):
     """out = x on another device; the gradient travels back"""
     return backend.to_device(x, device)
 
 
 @transfer.rule("x")
-def _(xp, g, source):
-    return transfer.on(xp, g, device=source, source=None)
+def _(xp, g, origin):
+    return transfer.on(xp, g, device=origin, origin=None)
 
 
 @op
