@@ -36,8 +36,8 @@ def summary(manifest: dict[str, Any]) -> str:
                      f" in {len(part['shards'])} shards{ratio}")  # fmt: skip
     if not manifest["val"]["tokens"]:
         lines.append("Nothing was held out: there are few documents; raise --val-fraction")
-    if skipped["skipped"]:
-        lines.append(f"Left out {skipped['skipped']:,} that could not be read, such as:")
+    if skipped["count"]:
+        lines.append(f"Left out {skipped['count']:,} that could not be read, such as:")
         lines += [f"  {reason}" for reason in skipped["reasons"][:3]]
     return "\n".join(lines)
 

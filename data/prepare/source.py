@@ -26,13 +26,14 @@ class Source:
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.name, self.content = name, settings.content
-        self.path = locate(name, settings)
-        self.size = stored(self.path)
-        self.split = Split(self.content.val_fraction, self.content.fraction, self.content.seed)
+        self.paths, fraction = locate(name, settings)
+        self.size = sum(map(stored, self.paths))
+        self.split = Split(self.content.val_fraction, fraction, self.content.seed)
         self.lengths: list[int] | None = None  # of a single document: characters of each unit
 
     def units(self, report: Report | None = None) -> Iterator[Unit]:
-        return archives.units(self.path, skip_bad=self.content.skip_bad, report=report)
+        for path in self.paths:
+            yield from archives.units(path, skip_bad=self.content.skip_bad, report=report)
 
     def survey(self) -> None:
         """Find out whether this is a single document: only such a one is read to its end here."""
@@ -45,7 +46,7 @@ class Source:
                 if documents > 1:
                     return
         if not documents:
-            raise DataError(f"{self.path}: there is no text in it")
+            raise DataError(f"{self.name}: there is no text in it")
         self.lengths = lengths
 
     def jobs(self, report: Report | None = None) -> Iterator[Job]:
@@ -92,19 +93,23 @@ class Source:
             yield heapq.heappop(kept)[1].decode()
 
 
-def locate(name: str, settings: Settings) -> Path:
-    """Where a corpus's files are, downloaded if need be; or the path itself."""
+def locate(name: str, settings: Settings) -> tuple[list[Path], float]:
+    """Where a corpus's files are, downloaded if need be, and how much of them is to be used."""
+    fraction = settings.content.fraction
     if name not in RECIPES:
         path = Path(name).expanduser()
         if not path.exists():
             raise DataError(f"{name!r} is neither a corpus nor a path{nearest(name, RECIPES)}")
-        return path
-    path_of = RECIPES[name].path
-    if path_of is None:
+        return [path], fraction
+    recipe = RECIPES[name]
+    if recipe.files is None:
         raise DataError(
             f"{name} is generated, not read: train on it as it is, gpt.train --data {name}"
         )
-    return path_of(Options(data_dir=settings.data_dir or None))
+    paths = recipe.files(Options(data_dir=settings.data_dir or None, fraction=fraction))
+    if recipe.n_files and fraction < 1:  # whole files are a part of the choice
+        fraction = min(1.0, fraction * recipe.n_files / len(paths))
+    return paths, fraction
 
 
 def split_point(n: int, val_fraction: float) -> int:
