@@ -17,8 +17,10 @@ from data.errors import DataError
 from data.prepared import open_prepared
 from data.reading import Newlines, read_text
 
-__all__ = ["Batches", "Corpus", "DataError", "Floor", "load", "names", "open_prepared",
-           "read_text", "split"]
+__all__ = [
+    "Batches", "Corpus", "DataError", "Floor", "files", "load", "names", "open_prepared",
+    "read_text", "split",
+]  # fmt: skip
 
 
 def names() -> list[str]:
@@ -55,12 +57,36 @@ def load(
     name = str(name_or_path)
     if name in RECIPES:
         return RECIPES[name].corpus(options)
+    path = _existing(name)
+    return from_text(path.stem, read_text(path, options.newlines), str(path), options)
+
+
+def files(
+    name_or_path: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    fraction: float = Options.fraction,
+) -> list[Path]:
+    """The files of a corpus, verified, downloaded if need be; or the path itself, which exists.
+
+    Files and folders are for `data.archives`. A generated corpus has none: []. Raises DataError.
+    """
+    from data.recipes import RECIPES
+
+    name = str(name_or_path)
+    if name in RECIPES:
+        made = RECIPES[name].files
+        return made(Options(data_dir=data_dir, fraction=fraction)) if made else []
+    return [_existing(name)]
+
+
+def _existing(name: str) -> Path:
     path = Path(name).expanduser()
     if path.exists():
-        return from_text(path.stem, read_text(path, options.newlines), str(path), options)
-    close = get_close_matches(name.lower(), RECIPES, n=1)
+        return path
+    close = get_close_matches(name.lower(), names(), n=1)
     raise DataError(
         f"{name!r} is neither a corpus nor a file"
         + (f"; did you mean {close[0]!r}? " if close else ". ")
-        + f"Corpora are {', '.join(RECIPES)}; the path of any UTF-8 text file works too"
+        + f"Corpora are {', '.join(names())}; the path of any UTF-8 text file works too"
     )

@@ -14,6 +14,7 @@ Only the first ends a document: after the others the next piece goes on (`Docume
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -131,6 +132,8 @@ def texts(piece: Piece, data: bytes, options: Options, report: Report) -> Iterat
     parts = data.split(options.separator.encode()) if options.separator else [data]
     whole = len(parts) == 1 and not (piece.offset or piece.more)
     offset, last = piece.offset, len(parts) - 1
+    if offset == 0 and data.startswith(codecs.BOM_UTF8):
+        report.ignored["byte-order marks"] += 1
     for i, part in enumerate(parts):
         lead = _line_end(part[:2]) if i else 0
         label = piece.label if whole else f"{piece.label}@{offset + lead}"

@@ -32,7 +32,7 @@ class Walk:
             yield from self.file(path, path.name)
             return
         root = path.resolve().name or "folder"
-        for folder, folders, files in os.walk(path, onerror=_unreadable):
+        for folder, folders, files in os.walk(path, onerror=self.unreadable):
             here = Path(folder)
             links = [name for name in folders if (here / name).is_symlink()]
             self.report.ignored["linked folders"] += len(links)
@@ -58,6 +58,10 @@ class Walk:
             source = extent_source(label, path.name, Extent(str(path), 0, status.st_size), 0)
             with source.raw:
                 yield from self.source(source)
+
+    def unreadable(self, error: OSError) -> None:
+        with self.report.skipping(self.options.skip_bad):
+            raise DataError(f"{error.filename} cannot be read: {error.strerror}")
 
     def source(self, source: Source) -> Iterator[Piece]:
         """Everything below one source. What is wrong with it is raised, or counted."""
@@ -85,10 +89,6 @@ class Walk:
                 yield from self.source(
                     Source(source.label, inner_name(source.name), raw, source.depth + 1)
                 )
-
-
-def _unreadable(error: OSError) -> None:
-    raise DataError(f"{error.filename} cannot be read: {error.strerror}")
 
 
 def documents(piece: Piece, options: Options, report: Report) -> Iterator[Document]:

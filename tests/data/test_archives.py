@@ -105,6 +105,17 @@ def test_what_pylzma_writes(end_marker, data):
         assert judge.decompress(pylzma(data)) == data  # the header made by hand is pylzma's
 
 
+def test_the_way_that_docs_install_shows_reads_what_pylzma_writes(repo, tmp_path, monkeypatch):
+    page = (repo / "docs" / "install.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    for packed in (pylzma(TEXT.encode()), pylzma(TEXT.encode(), lc=0, lp=2, pb=1)):
+        (tmp_path / "old.lzma").write_bytes(packed)
+        exec(code, found)
+        assert found["text"] == TEXT.encode()
+
+
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_tar_dialects_and_long_names(file, format):
     long = "d/" * 60 + "ä" * 40 + ".txt"
@@ -112,6 +123,16 @@ def test_tar_dialects_and_long_names(file, format):
     assert [(d.label, d.text) for d in read(file("x.tar", data))] == [
         (f"x.tar/{long}", "long"), ("x.tar/short.txt", "short")
     ]  # fmt: skip
+
+
+def test_a_size_that_only_pax_can_tell(file):
+    """From 8 GB on the header's own field is too small; here it says 0 for the sake of the test."""
+    info, record = tarfile.TarInfo("big.txt"), b"10 size=5\n"
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, len(record)
+    data = header.tobuf(tarfile.USTAR_FORMAT) + record + bytes(512 - len(record))
+    data += info.tobuf(tarfile.USTAR_FORMAT) + b"large" + bytes(507) + bytes(1024)
+    assert [d.text for d in read(file("x.tar", data))] == ["large"]
 
 
 def test_a_tar_of_before_1988_has_no_signature(file):
