@@ -7,15 +7,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import data
 from data import archives
 from data.archives import Report, Unit
-from data.corpus import Options
 from data.errors import DataError
 from data.prepare.settings import Settings
 from data.prepare.work import LEFT_OUT, Job, Split, parts, share
 from data.recipes import RECIPES
 from gpt import tokenizers
-from gpt.errors import nearest
 from gpt.tokenizers import Tokenizer, TokenizerError
 
 SAMPLE = 32 << 20  # bytes of text that a word or bpe tokenizer is trained on, at most
@@ -94,21 +93,15 @@ class Source:
 
 
 def locate(name: str, settings: Settings) -> tuple[list[Path], float]:
-    """Where a corpus's files are, downloaded if need be, and how much of them is to be used."""
+    """Where a corpus's files are, downloaded if need be, and what share of them is to be used."""
     fraction = settings.content.fraction
-    if name not in RECIPES:
-        path = Path(name).expanduser()
-        if not path.exists():
-            raise DataError(f"{name!r} is neither a corpus nor a path{nearest(name, RECIPES)}")
-        return [path], fraction
-    recipe = RECIPES[name]
-    if recipe.files is None:
+    paths = data.files(name, data_dir=settings.data_dir or None, fraction=fraction)
+    if not paths:
         raise DataError(
             f"{name} is generated, not read: train on it as it is, gpt.train --data {name}"
         )
-    paths = recipe.files(Options(data_dir=settings.data_dir or None, fraction=fraction))
-    if recipe.n_files and fraction < 1:  # whole files are a part of the choice
-        fraction = min(1.0, fraction * recipe.n_files / len(paths))
+    if name in RECIPES and (n_files := RECIPES[name].n_files) and fraction < 1:
+        fraction = min(1.0, fraction * n_files / len(paths))  # the rest of them is left out already
     return paths, fraction
 
 

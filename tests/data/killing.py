@@ -21,7 +21,7 @@ from pathlib import Path
 from making import tar
 
 ROOT = Path(__file__).resolve().parents[2]
-WORDS = "the of and to in a is that for it was on are as with they at be this from have or by".split()
+WORDS = "the of and to in a is that for it was on are as with they at be this from".split()
 
 
 def documents(n: int, seed: int = 0, words: int = 600) -> list[str]:

@@ -195,9 +195,10 @@ def test_any_step_may_be_the_last(tmp_path, here, monkeypatch, fault):
 def test_a_full_disk_ends_cleanly_and_can_be_continued(source, tmp_path):
     """A real limit on the size of files, in a real process."""
     argv = command(source, tmp_path / "out", "--tokenizer", "byte", "--workers", "1")
-    limited = f"import resource as r, runpy; r.setrlimit(r.RLIMIT_FSIZE, (20_000, r.RLIM_INFINITY)); " \
-              f"runpy.run_module('data.prepare', run_name='__main__')"  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", limited, *argv[3:]], capture_output=True, text=True)
+    limited = [sys.executable, "-c", "import resource as r, runpy;"
+               "r.setrlimit(r.RLIMIT_FSIZE, (20_000, r.RLIM_INFINITY));"
+               "runpy.run_module('data.prepare', run_name='__main__')"]  # fmt: skip
+    done = subprocess.run([*limited, *argv[3:]], capture_output=True, text=True)
     assert done.returncode == 2 and "File too large" in done.stderr, done.stderr
     assert "continue with: python -m data.prepare" in done.stderr and "Traceback" not in done.stderr
     subprocess.run(argv, check=True, capture_output=True)
@@ -240,7 +241,9 @@ def test_signals_say_how_to_continue_and_leave_no_worker(tmp_path, number):
     tokenizers.get("bpe", lambda: documents(20), 300).save(tmp_path / "bpe.json")
     argv = command(source, out, "--tokenizer", str(tmp_path / "bpe.json"), "--workers", "2")
     record = out / "unfinished.json"
-    process = start_and_wait(argv, lambda: record.exists() and '"units": 0' not in record.read_text())
+    process = start_and_wait(
+        argv, lambda: record.exists() and '"units": 0' not in record.read_text()
+    )
     workers = children(process.pid)
     assert len(workers) >= 2
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
@@ -340,7 +343,7 @@ def test_nothing_to_read(tmp_path, here):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="there is no text in it"):
         make(tmp_path / "empty", tmp_path / "out")
-    with pytest.raises(DataError, match="'shakespear' is neither a corpus nor a path; did you mean"):
+    with pytest.raises(DataError, match="'shakespear' is neither a corpus nor a file; did you"):
         make("shakespear", tmp_path / "out")
     with pytest.raises(DataError, match="tales is generated"):
         make("tales", tmp_path / "out")
