@@ -70,7 +70,7 @@ def run(argv: list[str], kill_after: float | None = None) -> bool:
 
 def trials(count: int, folder: Path, *flags: str, seed: int = 0) -> None:
     """Raises AssertionError where the bytes differ."""
-    source = nested(folder / "source.tar", 24, 100)
+    source = nested(folder / "source.tar", 16, 60)
     start = time.monotonic()
     run(command(source, folder / "whole", "--workers", "2", *flags))
     seconds, rng = time.monotonic() - start, random.Random(seed)
