@@ -17,6 +17,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,8 @@ def main() -> None:
         tokens = Tokens.open([path], vocab_size=50257)
         opening = perf_counter() - start
         tokens.documents = np.arange(0, N_TOKENS, 1127)  # as many as OpenWebText has
-        ways = {"random windows": {}, "epochs": {"epochs": True},
+        ways: dict[str, dict[str, Any]] = {
+                "random windows": {}, "epochs": {"epochs": True},
                 "at documents": {"documents": "start"},
                 "within documents": {"documents": "within"},
                 "within documents, epochs": {"documents": "within", "epochs": True}}  # fmt: skip

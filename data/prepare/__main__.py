@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -15,9 +16,9 @@ def main() -> int:
     source, settings, line = from_command_line()
     try:
         manifest = prepare(source, settings, line)
-    except Stopped as stopped:
+    except (Stopped, KeyboardInterrupt) as stopped:
         print(f"Stopped; what is done stays. Continue with: {line}")
-        return 128 + stopped.number
+        return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     print(summary(manifest))
     print(f"Kept in {settings.folder(source)}")
     return 0

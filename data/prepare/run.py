@@ -22,7 +22,7 @@ from data.archives import Report
 from data.errors import DataError
 from data.prepare.progress import Progress
 from data.prepare.settings import Settings
-from data.prepare.source import Source
+from data.prepare.source import TRAINED, Source
 from data.prepare.work import LEFT_OUT, OPEN, Job, Result, start, work
 from data.prepare.writer import NEW, Side, locked, write_json
 from data.prepared import MANIFEST, SIDES, TOKENIZER, UNFINISHED, VERSION, read_json
@@ -80,9 +80,9 @@ class Preparation:
         self.choices["source_bytes"] = self.source.size
         with ExitStack() as stack:
             self.show = stack.enter_context(Progress(self.source.size))
-            self.stop = stack.enter_context(Interrupt())
             self._begin()
             self._open_sides(stack)
+            self.stop = stack.enter_context(Interrupt())
             self._encode_all()
             return self._finish()
 
@@ -129,6 +129,8 @@ class Preparation:
                           "open": LEFT_OUT, "skipped": counts(Report()), "sides": {}}  # fmt: skip
             write_json(record, self.state)  # first of all files: it says that the rest is ours
             self.source.survey()
+            if self.settings.content.tokenizer in TRAINED:
+                self.show.print("Reading it through once, to train the tokenizer")
             self.tokenizer = self.source.tokenizer()
             self.tokenizer.save(self.folder / TOKENIZER)
             self.state |= {"tokenizer": self.tokenizer.hash, "lengths": self.source.lengths}
@@ -158,7 +160,7 @@ class Preparation:
                 if monotonic() > recorded + RECORD_EVERY:
                     self._record()
                     recorded = monotonic()
-        except (DataError, Stopped):
+        except (DataError, Stopped):  # of the source, or of a worker: what came before is kept
             self._record()
             raise
         self._record()

@@ -33,7 +33,6 @@ class Content(Group):
     seed: int = option(1337, "of that choice, and of the sample that a tokenizer is trained on",
                        at_least=0, below=2**64)
     shard_tokens: int = option(100_000_000, "tokens per shard", at_least=1)
-    skip_bad: bool = option(False, "leave out members that cannot be read, and count them")
 
     def rules(self, ok: Callable[..., bool]) -> Iterator[tuple[str, str]]:
         if ok("fraction") and self.fraction > 1:
@@ -47,6 +46,9 @@ class Settings(Group):
     out: str = option("", "folder to write; empty is prepared/NAME-TOKENIZER")
     workers: int = option(0, "processes that read and encode; 0 is one per core", at_least=0)
     data_dir: str = option("", "where downloads are kept; empty is the user's cache folder")
+    skip_bad: bool = option(
+        False, "leave out and count what cannot be read; may be added when that ended a run"
+    )
     content: Content = Content()
 
     @property

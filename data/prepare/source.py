@@ -17,6 +17,7 @@ from data.recipes import RECIPES
 from gpt import tokenizers
 from gpt.tokenizers import Tokenizer, TokenizerError
 
+TRAINED = ("char", "word", "bpe")
 SAMPLE = 32 << 20  # bytes of text that a word or bpe tokenizer is trained on, at most
 
 
@@ -24,7 +25,7 @@ class Source:
     """A corpus by name, or any path that `data.archives` reads."""
 
     def __init__(self, name: str, settings: Settings) -> None:
-        self.name, self.content = name, settings.content
+        self.name, self.content, self.skip_bad = name, settings.content, settings.skip_bad
         self.paths, fraction = locate(name, settings)
         self.size = sum(map(stored, self.paths))
         self.split = Split(self.content.val_fraction, fraction, self.content.seed)
@@ -32,7 +33,7 @@ class Source:
 
     def units(self, report: Report | None = None) -> Iterator[Unit]:
         for path in self.paths:
-            yield from archives.units(path, skip_bad=self.content.skip_bad, report=report)
+            yield from archives.units(path, skip_bad=self.skip_bad, report=report)
 
     def survey(self) -> None:
         """Find out whether this is a single document: only such a one is read to its end here."""
