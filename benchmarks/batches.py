@@ -78,10 +78,12 @@ def main() -> None:
         opening = perf_counter() - start
         tokens.documents = np.arange(0, N_TOKENS, 1127)  # as many as OpenWebText has
         ways: dict[str, dict[str, Any]] = {
-                "random windows": {}, "epochs": {"epochs": True},
-                "at documents": {"documents": "start"},
-                "within documents": {"documents": "within"},
-                "within documents, epochs": {"documents": "within", "epochs": True}}  # fmt: skip
+            "random windows": {},
+            "epochs": {"epochs": True},
+            "at documents": {"documents": "start"},
+            "within documents": {"documents": "within"},
+            "within documents, epochs": {"documents": "within", "epochs": True},
+        }
         size = f"{config.data.batch_size} x {config.gpt.block_size}"
         print(f"{N_TOKENS:,} tokens, opened in {opening * 1e3:.1f} ms")
         print(f"{'a batch of ' + size:28}    us  % of a step")
