@@ -89,12 +89,12 @@ def is_tar(head: bytes) -> bool:
 def _lzma(head: bytes, label: str) -> Format:
     """LZMA without a container: 1 byte lc + 9 (lp + 5 pb), 4 bytes dictionary size, and then
 
-    lzma    8 bytes, the size when decompressed or -1; then data, whose first byte is always 0
-    pylzma  the data at once
+    lzma    8 bytes, the size when decompressed or -1; then data: 5 bytes or more, the first a 0
+    pylzma  the data at once, which begins with a 0 too, and of a text never has four of them
     """
     size = int.from_bytes(head[5:13], "little")
     if len(head) > 5 and head[0] < 9 * 5 * 5:
-        if head[13:14] == b"\0" and (size == 2**64 - 1 or size < 1 << 40):
+        if len(head) >= 18 and head[13] == 0 and (size == 2**64 - 1 or size < 1 << 40):
             return "lzma"
         if head[5] == 0:
             return "pylzma"

@@ -12,11 +12,13 @@ import tinytensor as tt
 from tinytensor import nn
 from tinytensor.nn import functional as F
 
-from .sampling import generate
+from .decoding import generate
 
 
 class Bigram(nn.Module):
     """Weights start at N(0, 1), as nn.Embedding's do: the first loss is about ln V + 1/2."""
+
+    block_size = 1  # how many tokens it sees
 
     def __init__(self, vocab_size: int):
         super().__init__()
@@ -33,5 +35,5 @@ class Bigram(nn.Module):
         return logits, F.cross_entropy(logits.view(B * T, V), targets.reshape(-1), ignore_index=-1)
 
     def generate(self, idx: tt.Tensor, max_new_tokens: int, **options: Any) -> tt.Tensor:
-        """idx (B, T) continued: see gpt.sampling.generate."""
-        return generate(self, idx, max_new_tokens, block_size=1, **options)
+        """idx (B, T) continued: see gpt.decoding.generate."""
+        return generate(self, idx, max_new_tokens, **options)

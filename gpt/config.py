@@ -49,6 +49,10 @@ class GPTConfig(Group):
     tie_weights: bool = option(
         True, "read tokens and write logits with one matrix (GPT-2), or with two (the course)"
     )
+    head_bias: bool = option(False, "a bias per token in the output layer, as the course has")
+    norm_eps: float = option(
+        1e-5, "added to LayerNorm's variance, so that no division is by zero", above=0.0
+    )
     init_std: float = option(
         0.02, "spread of the first weights; narrow models learn faster from 0.06", above=0.0
     )

@@ -1,6 +1,7 @@
 """A user's mistakes, and how a command answers them: one clear sentence each, exit code 2."""
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -41,7 +42,12 @@ def command(main: Callable[[], int | None]) -> Callable[[], int]:
     @functools.wraps(main)
     def run() -> int:
         try:
-            return main() or 0
+            code = main() or 0
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141  # as a shell reports a program that SIGPIPE ended
         except KeyboardInterrupt:
             say("interrupted")
             return 130

@@ -11,14 +11,16 @@ Shapes: B batch, T time, C = n_embd, nh = n_head, hs = C / nh, V = vocab_size.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import tinytensor as tt
 from tinytensor import nn
 from tinytensor.nn import functional as F
 
+from .cache import KVCache, LayerReading, Reading
 from .config import GPTConfig
-from .sampling import generate
+from .decoding import generate
 
 ACTIVATIONS = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -37,16 +39,23 @@ class CausalSelfAttention(nn.Module):
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.resid_dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: tt.Tensor) -> tt.Tensor:
-        B, T, C = x.shape
-        # one product for queries, keys and values, then heads become a batch dimension
-        qkv = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, nh, hs)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, nh, T, hs) each
-        y = F.scaled_dot_product_attention(
-            q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=True
-        )  # (B, nh, T, hs)
-        y = y.transpose(1, 2).reshape(B, T, C)  # heads side by side again
+    def forward(self, x: tt.Tensor, past: LayerReading | None = None) -> tt.Tensor:
+        qkv = self.c_attn(x)  # (B, T, 3C): queries, keys and values of all heads in one product
+        if past is None:
+            p = self.dropout if self.training else 0.0
+            y = F.packed_attention(qkv, self.n_head, p, is_causal=True)  # (B, T, C)
+        else:
+            y = self.read_on(qkv, past)
         return self.resid_dropout(self.c_proj(y))
+
+    def read_on(self, qkv: tt.Tensor, past: LayerReading) -> tt.Tensor:
+        """The same step by step, where the cache holds keys and values of earlier tokens."""
+        B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+        heads = qkv.view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, nh, hs)
+        q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)  # (B, nh, T, hs) each
+        k, v = past.extend(k, v)  # (B, nh, S, hs) each, S = T + what the cache held
+        y = F.scaled_dot_product_attention(q, k, v, past.mask, 0.0, past.is_causal)
+        return y.transpose(1, 2).reshape(B, T, C)  # heads side by side again
 
 
 class MLP(nn.Module):
@@ -69,17 +78,17 @@ class Block(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.post_norm = config.norm_position == "post"
-        self.ln_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.ln_1 = nn.LayerNorm(config.n_embd, config.norm_eps, bias=config.bias)
         self.attn = CausalSelfAttention(config)
-        self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.ln_2 = nn.LayerNorm(config.n_embd, config.norm_eps, bias=config.bias)
         self.mlp = MLP(config)
 
-    def forward(self, x: tt.Tensor) -> tt.Tensor:
+    def forward(self, x: tt.Tensor, past: LayerReading | None = None) -> tt.Tensor:
         if self.post_norm:
-            x = self.ln_1(x + self.attn(x))
+            x = self.ln_1(x + self.attn(x, past))
             return self.ln_2(x + self.mlp(x))
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
+        h, x = self.ln_2(self.attn(self.ln_1(x), past), residual=x)  # x + attn(...), and its norm
+        return x + self.mlp(h)
 
 
 def sinusoids(T: int, C: int) -> tt.Tensor:
@@ -92,13 +101,13 @@ def sinusoids(T: int, C: int) -> tt.Tensor:
 class GPT(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.config = config
+        self.config, self.block_size = config, config.block_size
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.drop = nn.Dropout(config.dropout)
         self.h = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
-        self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.ln_f = nn.LayerNorm(config.n_embd, config.norm_eps, bias=config.bias)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=config.head_bias)
         if config.tie_weights:  # Press & Wolf 2017: reading and writing share one matrix
             self.lm_head.weight = self.wte.weight
         self._init_weights()
@@ -122,27 +131,48 @@ class GPT(nn.Module):
                 self.wpe.weight.copy_(std * sinusoids(*self.wpe.weight.shape))
 
     def forward(
-        self, idx: tt.Tensor, targets: tt.Tensor | None = None
+        self, idx: tt.Tensor, targets: tt.Tensor | None = None, cache: Reading | None = None
     ) -> tuple[tt.Tensor, tt.Tensor | None]:
         """Logits (B, T, V) and, given targets (B, T), their mean cross-entropy in nats per token.
 
         Without targets only the last position's logits, (B, 1, V): all that sampling needs.
-        Targets of -1 do not count.
+        Targets of -1 do not count. With a cache, idx are the tokens that it does not hold yet.
         """
         B, T = idx.shape
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens do not fit block_size = {self.config.block_size}")
-        x = self.wte(idx) + self.wpe(tt.arange(T, device=idx.device))  # (B, T, C) + (T, C)
-        x = self.drop(x)
-        for block in self.h:
-            x = block(x)
-        x = self.ln_f(x)
+        position = tt.arange(T, device=idx.device) if cache is None else cache.positions
+        x = self.drop(self.wte(idx) + self.wpe(position))  # (B, T, C) + (T, C)
+        for i, block in enumerate(self.h):
+            x = block(x) if cache is None else block(x, cache.layer(i))
         if targets is None:
-            return self.lm_head(x[:, -1:]), None
-        logits = self.lm_head(x)  # (B, T, V)
+            x = x[:, -1:] if cache is None else cache.last(x)  # (B, 1, C)
+        if cache is not None:
+            cache.finish()
+        logits = self.lm_head(self.ln_f(x))  # (B, T, V)
+        if targets is None:
+            return logits, None
         rows = logits.view(B * T, self.config.vocab_size)
         return logits, F.cross_entropy(rows, targets.reshape(-1), ignore_index=-1)
 
+    def cache(self, rows: int, slots: int | None = None) -> KVCache:
+        """Room for the keys and values of `rows` sequences of up to `slots` tokens."""
+        weight = self.wte.weight
+        return KVCache(self.config, rows, slots, device=weight.device, dtype=weight.dtype)
+
     def generate(self, idx: tt.Tensor, max_new_tokens: int, **options: Any) -> tt.Tensor:
-        """idx (B, T) continued: see gpt.sampling.generate."""
-        return generate(self, idx, max_new_tokens, block_size=self.config.block_size, **options)
+        """idx (B, T) continued: see gpt.decoding.generate."""
+        return generate(self, idx, max_new_tokens, **options)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, device: str = "cpu", **options: Any) -> GPT:
+        """A model from a Hugging Face folder, a run or a file: see gpt.pretrained."""
+        from .pretrained import from_pretrained
+
+        return from_pretrained(path, device, **options)
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> None:
+        """Write a folder that `transformers` loads: see gpt.huggingface.save_pretrained."""
+        from .huggingface import save_pretrained
+
+        save_pretrained(self, folder, **options)

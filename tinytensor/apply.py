@@ -72,13 +72,13 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
     if type(out) is tuple and type(out[-1]) is Saved:
         out, saved = out if len(out) == 2 else (out[:-1], out[-1])
     if type(out) is tuple:
-        return _several(op, args, arrays, needs, out, saved, static, tracked)
+        return _several(op, xp, args, arrays, needs, out, saved, static, tracked)
     if xp is np and type(out) is not ndarray:
         out = np.asarray(out)
     t = wrap(out)
     if tracked and mode.enabled and op.differentiable and out.dtype.kind in "fV":
         t.requires_grad = True
-        t._node = _record(op, args, arrays, tuple(needs), out, saved, static, t)
+        t._node = _record(op, xp, args, arrays, tuple(needs), out, saved, static, t)
     if op.view:
         _share(t, args[0], out, arrays[0])
     if mode.watchers:
@@ -92,11 +92,12 @@ def _tell(op: Any, args: tuple, static: dict, outs: tuple, node: Any) -> None:
 
 
 def _record(
-    op: Any, args: tuple, arrays: list, needs: tuple, out: Any, saved: Any, static: dict, t: Any
-) -> Node:
-    plan = op.plans.get(needs)
+    op: Any, xp: Any, args: tuple, arrays: list, needs: tuple, out: Any, saved: Any, static: dict,
+    t: Any,
+) -> Node:  # fmt: skip
+    plan = op.plans.get((needs, xp))
     if plan is None:
-        plan = op.plans[needs] = Plan(op, len(args), needs)
+        plan = op.plans[needs, xp] = Plan(op, len(args), needs, xp.__name__)
     node = Node.__new__(Node)
     node.op = op
     node.plan = plan
@@ -124,14 +125,14 @@ def _record(
 
 
 def _several(
-    op: Any, args: tuple, arrays: list, needs: list, out: tuple, saved: Any, static: dict,
+    op: Any, xp: Any, args: tuple, arrays: list, needs: list, out: tuple, saved: Any, static: dict,
     tracked: bool,
 ) -> tuple:  # fmt: skip
     """Tensors for an op with several outputs: each leaves through its own Port of one node."""
     tensors = tuple(wrap(np.asarray(o) if isinstance(o, np.generic) else o) for o in out)
     node = None
     if tracked and mode.enabled and op.differentiable:
-        node = _record(op, args, arrays, tuple(needs), out, saved, static, tensors)
+        node = _record(op, xp, args, arrays, tuple(needs), out, saved, static, tensors)
         like = [(o.shape, o.dtype) for o in out]
         for i, t in enumerate(tensors):
             if t.array.dtype.kind in "fV":

@@ -151,14 +151,14 @@ class Node:
         else:
             xp = backend.namespace_of(g[0] if type(g) is tuple else g)
         grads: list = [None] * len(parents)
-        for step in plan.steps:
+        for step in plan.written if create_graph else plan.steps:
             if step.rule is None:
                 raise NotDifferentiable(
                     f"{self.op.name} ({format_line(self.where)}) has no rule for its argument "
                     f"{step.names[0]!r}: detach() that argument, or add "
                     f"@{self.op.name}.rule({step.names[0]!r})"
                 )
-            result = step.call(step.implementation(xp), xp, g, values)
+            result = step.call(step.rule.function, xp, g, values)
             if step.joint:
                 for i, r in zip(step.targets, result):
                     grads[i] = r

@@ -62,6 +62,7 @@ class Op:
         self.params = parameters.positional[1:] + [p for p in [parameters.variadic] if p]
         self.defaults = {k: parameters.defaults.get(k, REQUIRED) for k in parameters.keywords}
         self.rules: dict[str, Rule] = {}
+        self.locals = _locals(forward)
         self.implementations = {"numpy": forward, "cupy": forward}
         self.plans: dict[Any, Plan] = {}
 
@@ -93,51 +94,63 @@ class Op:
         return define if function is None else define(function)
 
     def _define(self, names: tuple, function: Callable) -> None:
-        parameters = signature(function).names
         for n in names:
             if n not in self.params:
                 raise ArgumentError(
                     f"{self.name}.rule({n!r}): the arguments are {', '.join(self.params)}"
                 )
-        known = {"g", "xp", "out", "needs", *self.params, *self.defaults}
-        known |= {f"{p}{suffix}" for p in self.params for suffix in ("_shape", "_dtype")}
-        known |= set(self.forward.__code__.co_varnames)  # locals, handed over in Saved
-        for p in parameters:
-            if p not in known:
-                raise ArgumentError(
-                    f"the rule of {self.name} for {', '.join(names)} asks for {p!r}, which is "
-                    "neither an argument nor a local of its forward, nor g, xp, out, needs"
-                )
+        parameters = self._asked_for(names, function, self.forward)
         joint = len(names) > 1 or self.variadic
         rule = Rule(tuple(names), function, parameters, joint)
         for n in names:
             self.rules[n] = rule
         self.plans.clear()
 
+    def _asked_for(self, names: tuple, function: Callable, *forwards: Callable) -> tuple:
+        """The parameters of a rule, each of which must be something that there is."""
+        known = {"g", "xp", "out", "needs", *self.params, *self.defaults}
+        known |= {f"{p}{suffix}" for p in self.params for suffix in ("_shape", "_dtype")}
+        for f in forwards:
+            known |= _locals(f)  # handed over in Saved
+        parameters = signature(function).names
+        for p in parameters:
+            if p not in known:
+                raise ArgumentError(
+                    f"the rule of {self.name} for {', '.join(names)} asks for {p!r}, which is "
+                    "neither an argument nor a local of its forward, nor g, xp, out, needs"
+                )
+        return parameters
+
     def kernel(self, device: str, *names: str) -> Callable:
         """`@op.kernel("cuda")` overrides the forward, `@op.kernel("cuda", "x")` a rule, there.
 
-        The override has the same parameters and Saved names as what it stands for.
+        A forward's kernel has the forward's parameters and Saved names; it may save more. A rule's
+        asks for what a rule may, or for what the forward's kernel saved (None where the reference
+        ran). One for the arguments of several rules serves where all of these are needed.
         """
         module = {"cpu": "numpy", "cuda": "cupy"}.get(device)
-        if module is None or (names and names[0] not in self.rules):
+        if module is None or not all(n in self.rules for n in names):
             raise ArgumentError(
                 f"{self.name}.kernel{(device, *names)}: the device must be 'cpu' or 'cuda', and "
                 f"there are rules for {', '.join(self.rules)}"
             )
-        original = self.rules[names[0]].function if names else self.forward
 
         def define(f: Callable) -> Callable:
-            expected, given = (signature(h).names for h in (original, f))
+            if names:
+                rules = [self.rules[n] for n in names]
+                asked = self._asked_for(names, f, self.forward, self.implementations[module])
+                kernel = Rule(names, f, asked, len(names) > 1 or rules[0].joint)
+                for rule in {id(r): r for r in rules}.values():
+                    rule.kernels.setdefault(module, []).append(kernel)
+                self.plans.clear()
+                return f
+            given, expected = signature(f).names, signature(self.forward).names
             if given != expected:
                 raise ArgumentError(
-                    f"kernel of {self.name}{' for ' if names else ''}{', '.join(names)}: its "
-                    f"parameters must be ({', '.join(expected)}), not ({', '.join(given)})"
+                    f"kernel of {self.name}: its parameters must be ({', '.join(expected)}), not "
+                    f"({', '.join(given)})"
                 )
-            if names:
-                self.rules[names[0]].kernels[module] = f
-            else:
-                self.implementations[module] = f
+            self.implementations[module] = f
             return f
 
         return define
@@ -162,7 +175,9 @@ class Op:
                 return "meta", None, f"[{each} for x in a]"
             i = self.params.index(stem)
             return "meta", None, f"_shape(a[{i}])" if suffix == "shape" else f"a[{i}].dtype"
-        return "saved", name, f"saved[{name!r}]"
+        if name in self.locals:
+            return "saved", name, f"saved[{name!r}]"
+        return "extra", name, f"(saved or {{}}).get({name!r})"  # a kernel's own
 
     def on(self, xp: Any, *args: Any, **static: Any) -> Any:
         """The op inside of a forward or a rule: on arrays, or recorded if xp is over Tensors."""
@@ -170,6 +185,10 @@ class Op:
             return apply(self, args, {**self.defaults, **static})
         out = self.implementations[xp.__name__](xp, *args, **{**self.defaults, **static})
         return out[0] if type(out) is tuple and type(out[-1]) is Saved else out
+
+
+def _locals(f: Callable) -> set[str]:
+    return {*f.__code__.co_varnames, *f.__code__.co_cellvars}
 
 
 _unset: Any = object()

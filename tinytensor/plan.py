@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ArgumentError
-from .node import Node, Variable, late, wrap
+from .node import Node, Port, Variable, late, wrap
 
 if TYPE_CHECKING:
     from .op import Op
@@ -23,53 +23,47 @@ class Saved(dict):
 
 
 class Rule:
-    """A gradient formula: for one argument, or, joint, for several at once."""
+    """A gradient formula: for one argument, or, joint, for several at once.
+
+    kernels  by array module: Rules to take there instead. A kernel may ask for other values, also
+             such as only its forward's kernel saves, and may stand for several rules at once
+    """
 
     __slots__ = ("names", "function", "parameters", "joint", "kernels")
 
     def __init__(self, names: tuple[str, ...], function: Callable, parameters: tuple, joint: bool):
         self.names, self.function, self.parameters = names, function, parameters
         self.joint = joint
-        self.kernels: dict[str, Callable] = {}  # by array module: overrides of function
+        self.kernels: dict[str, list[Rule]] = {}
 
 
 class Step:
     """One rule as a plan runs it: which arguments it serves and how it is called."""
 
-    __slots__ = ("names", "targets", "rule", "joint", "call", "kernels")
+    __slots__ = ("names", "targets", "rule", "joint", "call")
 
     def __init__(self, names: tuple, targets: list, rule: Rule | None, call: Any):
         self.names, self.targets, self.rule, self.call = names, targets, rule, call
         self.joint = rule is not None and rule.joint
-        self.kernels = {} if rule is None else rule.kernels
-
-    def implementation(self, xp: Any) -> Callable:
-        if self.kernels:
-            kernel = self.kernels.get(xp.__name__)
-            if kernel is not None:
-                return kernel
-        return self.rule.function  # type: ignore[union-attr]
 
 
 class Plan:
-    """What the tape keeps for one pattern of arguments that need gradients, and how to use it."""
+    """What the tape keeps for one pattern of arguments that need gradients, and how to use it.
 
-    def __init__(self, op: Op, count: int, needs: tuple[bool, ...]):
+    steps    the rules to run on arrays of `module`, kernels where it has any
+    written  the rules as they are written, for differentiating them
+    """
+
+    def __init__(self, op: Op, count: int, needs: tuple[bool, ...], module: str):
         self.op = op
         self.needs = needs
         names = op.argument_names(count)
         wanted = [n for n, need in zip(names, needs) if need]
         if op.variadic:
             wanted = [op.params[0]]
-        rules: list[tuple[tuple, Rule | None]] = []
-        for n in wanted:
-            rule = op.rules.get(n)
-            if rule is None:
-                rules.append(((n,), None))
-            elif all(rule is not r for _, r in rules):
-                rules.append((rule.names, rule))
+        written, taken = self._chosen(wanted, ""), self._chosen(wanted, module)
         keep: list[str] = []
-        for _, rule in rules:
+        for _, rule in written + taken:
             for p in rule.parameters if rule else ():
                 if p not in ("g", "xp", "needs", *keep):
                     keep.append(p)
@@ -78,14 +72,41 @@ class Plan:
         expressions = [source for _, _, source in self.sources]
         listed = "".join(e + ", " for e in expressions)
         self.fetch = eval(f"lambda a, out, saved, static: ({listed})", {"_shape": np.shape})
-        self.keeps_arrays = any(kind in ("argument", "out", "saved") for kind, _, _ in self.sources)
-        self.steps = [self._step(names, rule_names, rule) for rule_names, rule in rules]
+        kinds = {kind for kind, _, _ in self.sources}
+        self.keeps_arrays = not kinds.isdisjoint(("argument", "out", "saved", "extra"))
+        self.written = [self._step(names, rule_names, rule) for rule_names, rule in written]
+        self.steps = [self._step(names, rule_names, rule) for rule_names, rule in taken]
         # versions to watch: arguments whose own arrays are kept, and the output
         self.watched = [i for kind, i, _ in self.sources if kind == "argument"]
         if op.variadic and self.watched:
             self.watched = list(range(count))
-        self.watches_out = any(kind == "out" for kind, _, _ in self.sources)
-        self.uses_saved = any(kind == "saved" for kind, _, _ in self.sources)
+        self.watches_out = "out" in kinds
+        self.uses_saved = "saved" in kinds
+
+    def _chosen(self, wanted: list[str], module: str) -> list[tuple[tuple, Rule | None]]:
+        """The rules that serve the wanted arguments, each once; kernels for arrays of `module`.
+
+        A kernel for several rules is taken where all that it serves is wanted.
+        """
+        chosen: list[tuple[tuple, Rule | None]] = []
+        served: set[str] = set()
+        rules = self.op.rules
+        for n in wanted:
+            rule = rules.get(n)
+            if n in served:
+                continue
+            if rule is None:
+                chosen.append(((n,), None))
+                continue
+            for kernel in rule.kernels.get(module, ()):
+                whole = all(kernel in rules[m].kernels.get(module, ()) for m in kernel.names)
+                free = served.isdisjoint(kernel.names) and set(kernel.names) <= {*wanted}
+                if whole and (free or rule.joint):
+                    rule = kernel
+                    break
+            served.update(rule.names)
+            chosen.append((rule.names, rule))
+        return chosen
 
     def _step(self, names: list, rule_names: tuple, rule: Rule | None) -> Step:
         if self.op.variadic:
@@ -127,8 +148,14 @@ class Plan:
         for (kind, key, _), value in zip(self.sources, values):
             if kind == "argument":
                 value = _regrow(value, node.parents, key, self.op.variadic)
+            elif kind == "out" and type(value) is tuple:
+                like = [(o.shape, o.dtype) for o in value]
+                ports = [Port(node, i, len(value), like) for i in range(len(value))]
+                value = tuple([wrap(o, port, True) for o, port in zip(value, ports)])
             elif kind == "out":
                 value = wrap(value, node, True)
+            elif kind == "extra":
+                value = None
             elif kind == "saved":
                 if node.inputs is not None and value is not None and value.dtype.kind in "fV":
                     fresh = fresh or self._saved_tensors(node)

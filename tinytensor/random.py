@@ -128,10 +128,14 @@ def integers(xp: Any, key: Key, shape: tuple, low: int, high: int) -> Any:
     return (w % xp.uint64(high - low)).astype(np.int64) + low
 
 
-def keep_mask(xp: Any, key: Key, shape: tuple, p: float, dtype: Any) -> Any:
-    """Dropout's factor per element: 1/(1-p) with probability 1-p, else 0."""
+def keep_mask(xp: Any, key: Key, shape: tuple, p: float, dtype: Any, start: int = 0) -> Any:
+    """Dropout's factor per element: 1/(1-p) with probability 1-p, else 0.
+
+    Elements take half a word each; `start` is where in the stream of `key` the first one stands.
+    """
     if p == 1:
         return xp.zeros(shape, dtype)
-    n = math.prod(shape)
-    halves = words(xp, key, -(-n // 2)).view(np.uint32)[:n].reshape(shape)
+    n, (blocks, skip) = math.prod(shape), divmod(start, 8)
+    place = Key(key.seed, key.block + blocks)
+    halves = words(xp, place, -(-(skip + n) // 2)).view(np.uint32)[skip : skip + n].reshape(shape)
     return (halves >= np.uint32(round(p * 2**32))).astype(dtype) * np.dtype(dtype).type(1 / (1 - p))

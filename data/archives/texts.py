@@ -32,7 +32,7 @@ NEAR = 1 << 16  # of the window: where 2 to 4 are looked for
 VISIBLE = r"[^\s\udc80-\udcff]"  # surrogates: bytes of a character that the window cut in two
 LINE_END = re.compile(rf"(?<={VISIBLE})\r?\n(?={VISIBLE})")
 SPACE = re.compile(rf"(?<={VISIBLE}) (?={VISIBLE})")
-CHARACTER = re.compile(r"[^\udc80-\udcff]")
+CHARACTER = re.compile(r"[^\n\udc80-\udcff]")  # not \n: it may be half of a CRLF
 
 
 class Cut(NamedTuple):
@@ -47,14 +47,15 @@ def cut(window: bytes, separator: str) -> Cut:
     if mark and (found := window.find(mark, 0, len(window) - 2)) >= 0:
         end = found + len(mark)
         return Cut(end + _line_end(window[end : end + 2]), False)
-    # A separator that began before the window ends in its first bytes: it must not be cut either.
-    text = window[len(mark) : NEAR].decode("utf-8", "surrogateescape")
+    # A separator that began before the window, or the CRLF after it, must not be cut either.
+    skipped = len(mark) + 1 if mark else 0
+    text = window[skipped:NEAR].decode("utf-8", "surrogateescape")
     at = 0  # where it is no UTF-8: the reading will say so
     if line_end := LINE_END.search(text):
         at = line_end.end()
     elif start := SPACE.search(text) or CHARACTER.search(text):
         at = start.start()
-    return Cut(len(mark) + len(text[:at].encode("utf-8", "surrogateescape")), True)
+    return Cut(skipped + len(text[:at].encode("utf-8", "surrogateescape")), True)
 
 
 def cut_lines(window: bytes) -> Cut | None:

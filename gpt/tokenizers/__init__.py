@@ -33,15 +33,22 @@ def get(
     name: str | Path,
     train_on: Callable[[], Iterable[str]] | None = None,
     vocab_size: int | None = None,
+    pattern: str | None = None,
 ) -> Tokenizer:
     """The tokenizer of a name (char, word, byte, bpe, gpt2) or of a path.
 
     A path is a JSON file that `save` wrote, or a folder with GPT-2's encoder.json and vocab.bpe, or
     with Hugging Face's vocab.json and merges.txt. `char`, `word` and `bpe` are trained, on what
-    `train_on()` yields, bpe and word to `vocab_size` tokens.
+    `train_on()` yields; word and bpe to `vocab_size` tokens, bpe with a split `pattern`: gpt2 (by
+    default) or gpt4.
 
-    Raises TokenizerError for a name or path that is none, and where text to train on is lacking.
+    Raises TokenizerError for a name or path that is none, where text to train on is lacking, and
+    for a size or pattern given to a kind that has none to choose.
     """
+    for what, value, of in [("vocab_size", vocab_size, ("word", "bpe")),
+                            ("pattern", pattern, ("bpe",))]:  # fmt: skip
+        if value is not None and name not in of:
+            raise TokenizerError(f"{what} is for {' and '.join(of)}; {name} has none to choose")
     if name == "byte":
         return ByteTokenizer()
     if name == "gpt2":
@@ -57,8 +64,9 @@ def get(
         raise TokenizerError(f"the {name} tokenizer is trained, and there is no text to train on")
     if name == "char":
         return CharTokenizer.train(train_on())
-    size = {} if vocab_size is None else {"vocab_size": vocab_size}
-    return TYPES[str(name)].train(train_on(), **size)
+    given = {"vocab_size": vocab_size, "pattern": pattern}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    return TYPES[str(name)].train(train_on(), **chosen)
 
 
 def from_dict(state: Any) -> Tokenizer:

@@ -12,14 +12,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from gpt.errors import nearest
-from gpt.tokenizers.errors import TokenizerError
+from gpt.tokenizers.errors import TokenizerError, UnknownCharacter
 from gpt.tokenizers.parallel import PART, in_order, parts
 from gpt.tokenizers.show import Drawing, columns
 from gpt.tokenizers.utf8 import decode_utf8
@@ -82,9 +81,11 @@ class Tokenizer(ABC):
         """
         special = self._allowed(allowed_special)
         if workers > 1 and len(text) > PART:
-            return np.concatenate(
-                self.encode_batch(self._parts([text], special), workers, allowed_special)
-            )
+            jobs = self._parts([text], special)
+            try:
+                return np.concatenate(self.encode_batch(jobs, workers, allowed_special))
+            except UnknownCharacter:
+                pass  # it is named below, with its place in the whole text
         return self._encode_special(text, special) if special else self._encode(text)
 
     def encode_stream(
@@ -172,10 +173,10 @@ class Tokenizer(ABC):
 
     def _encode_special(self, text: str, special: dict[str, int]) -> np.ndarray:
         pieces = _finder(special).split(text)  # ordinary, special, ordinary, special, ..., ordinary
-        ids = chain.from_iterable(
-            ([special[piece]] if i % 2 else self._encode(piece)) for i, piece in enumerate(pieces)
-        )
-        return np.fromiter(ids, self.dtype)
+        return np.concatenate([
+            np.array([special[piece]], self.dtype) if i % 2 else self._encode(piece)
+            for i, piece in enumerate(pieces)
+        ])  # fmt: skip
 
     def _parts(self, chunks: Iterable[str], special: dict[str, int]) -> Iterator[str]:
         """The same text in parts whose ids do not depend on each other."""

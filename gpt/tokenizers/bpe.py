@@ -61,6 +61,8 @@ class BPETokenizer(PieceTokenizer):
         self._byte_ids = np.array([self.ids[bytes([byte])] for byte in range(256)])
 
     def _check(self) -> None:
+        if "" in self.special_tokens:
+            raise TokenizerError("a special token must have a text")
         known = {bytes([byte]) for byte in range(256)}
         for rank, (left, right) in enumerate(self.merges):
             for part in (left, right):
@@ -164,12 +166,12 @@ class BPETokenizer(PieceTokenizer):
         """The same for long pieces: all places of a merge at once.
 
         A merge's places are all there when its turn comes, for what later ones make comes in no
-        earlier merge. That fails where two merges spell one token; then `_merge` it is.
+        earlier merge. That fails where two merges of a file spell one token; then `_merge` it is.
         """
         if len(set(self._made)) < len(self._made):
             return np.array(self._merge(data))
         ids = self._byte_ids[np.frombuffer(data, np.uint8)]
-        symbols = Symbols(ids, np.ones(len(ids), np.int8))
+        symbols = Symbols(ids, np.ones_like(ids))
         where: dict[int, np.ndarray] = {}
         heap: list[int] = []
         pairs = symbols.pairs()

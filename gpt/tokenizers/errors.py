@@ -13,3 +13,6 @@ class UnknownCharacter(TokenizerError):
     def __init__(self, message: str, char: str, position: int) -> None:
         super().__init__(message)
         self.char, self.position = char, position
+
+    def __reduce__(self) -> tuple:  # a worker sends it home
+        return type(self), (str(self), self.char, self.position)

@@ -10,28 +10,27 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from gpt.tokenizers.base import END_OF_TEXT
 from gpt.tokenizers.patterns import PATTERNS
 
 GPT2_TOKENS = "e424375bafc3e423128be739985d6bac4839b3014b9ed3f34c3b55f6d2b968d9"
 
 
 def gpt2_encoding(ids: Mapping[bytes, int]) -> Any:
-    """tiktoken's encoding, if `ids` is GPT-2's vocabulary and tiktoken is installed, else None.
-
-    Made of these ids: tiktoken's own loader would download them.
-    """
+    """tiktoken's encoding, if `ids` is GPT-2's vocabulary and tiktoken is installed, else None."""
     if len(ids) != 50256 or tokens_hash(ids) != GPT2_TOKENS:
         return None
     try:
-        import tiktoken
+        return encoding(ids, "gpt2")
     except ModuleNotFoundError:
         return None
+
+
+def encoding(ids: Mapping[bytes, int], pattern: str) -> Any:
+    """tiktoken's encoding made of these ids: its own loader would download them."""
+    import tiktoken
+
     return tiktoken.Encoding(
-        "gpt2",
-        pat_str=PATTERNS["gpt2"],
-        mergeable_ranks=dict(ids),
-        special_tokens={END_OF_TEXT: len(ids)},
+        "given", pat_str=PATTERNS[pattern], mergeable_ranks=dict(ids), special_tokens={}
     )
 
 

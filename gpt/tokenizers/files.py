@@ -54,9 +54,7 @@ def gpt2(folder: str | Path | None = None, tiktoken: bool = True) -> BPETokenize
     return from_files(vocabulary, merges, tiktoken=tiktoken)
 
 
-def from_folder(
-    folder: str | Path, pattern: str = "gpt2", tiktoken: bool = True
-) -> BPETokenizer:
+def from_folder(folder: str | Path, pattern: str = "gpt2", tiktoken: bool = True) -> BPETokenizer:
     """The tokenizer of a folder with encoder.json and vocab.bpe, or vocab.json and merges.txt."""
     folder = Path(folder).expanduser()
     for vocabulary, merges in FILES:
@@ -75,6 +73,7 @@ def from_files(
     try:
         ids = json.loads(vocabulary.read_text(encoding="utf-8"))
         lines = merges.read_text(encoding="utf-8").split("\n")
+        lines = lines[lines[0].startswith("#version") :]
     except OSError as error:
         raise TokenizerError(f"{error.filename} cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -82,7 +81,7 @@ def from_files(
     if not is_table(ids):
         raise TokenizerError(f"{vocabulary} is not an object of ids by token")
     try:
-        pairs = parse_merges(line for line in lines if line and not line.startswith("#version"))
+        pairs = parse_merges(line for line in lines if line)
     except TokenizerError as error:
         raise TokenizerError(f"{merges}: {error}") from None
     spelled = {line.replace(" ", "") for line in lines} | set(CHARS)

@@ -2,8 +2,8 @@
 
 Ties: of pairs equally frequent, the one whose left id is smaller; then the one whose right id is.
 Bytes have the ids that GPT-2 gave them. Hugging Face's BpeTrainer breaks ties so, and merges come
-in its order. Where two pairs spell one token ("aa" + "a", "a" + "aa"), both merges give one id, as
-there; but there a pair that comes up again is counted wrongly, and from then on the order may part.
+in its order. Of overlapping pairs, as in "aaa", the leftmost go first. No two merges make one
+token: all places with the same bytes between the same bounds have seen the same merges.
 
 Counts are upper bounds until they are needed: merging elsewhere can only lower them. The top of the
 heap is counted anew at the places where it was last seen; if the count still holds, it is the most
@@ -37,7 +37,6 @@ def learn_merges(
     `min_frequency` times.
     """
     tokens = [bytes([byte]) for byte in BYTES]
-    known = {token: id for id, token in enumerate(tokens)}
     merges: list[tuple[bytes, bytes]] = []
     symbols = lay_out(words)
     where: dict[int, np.ndarray] = {}  # places of the pairs in the heap
@@ -57,8 +56,6 @@ def learn_merges(
             heapify(heap)
             continue
         bound, key = heappop(heap)
-        if key not in where:  # merged meanwhile: this is an older bound
-            continue
         at = symbols.find(key, where.pop(key))
         count = int(symbols.weight[at].sum())
         if count < -bound:
@@ -68,15 +65,11 @@ def learn_merges(
             continue
         left, right = tokens[key >> 32], tokens[key & 0xFFFFFFFF]
         merges.append((left, right))
-        new = known.setdefault(left + right, len(tokens))
-        if new == len(tokens):
-            tokens.append(left + right)
-        for made, count, places in frequent(symbols, symbols.merge(key, at, new), floor):
-            if made in where:  # only where the token was known already
-                places = np.union1d(where[made], places)
-                count = int(symbols.weight[places].sum())
-            heappush(heap, (-count, made))
-            where[made] = places
+        made = symbols.merge(key, at, len(tokens))
+        tokens.append(left + right)
+        for key, count, places in frequent(symbols, made, floor):
+            heappush(heap, (-count, key))
+            where[key] = places
     return merges
 
 

@@ -20,15 +20,16 @@ PATTERNS = {
     "word": r"\w++|[^\w\s]|\s++",
     # GPT-2's (OpenAI, encoder.py). Possessive quantifiers only spare the engine its memory.
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s+(?!\S)|\s++",
-    # GPT-4's (OpenAI, tiktoken's cl100k_base): at most 3 digits, capital contractions, lines.
+    # GPT-4's (OpenAI, tiktoken's cl100k_base): at most 3 digits, capital contractions, ends of
+    # lines with the blanks before. As first published; later ones keep all final blanks together.
     "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+"
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s*[\r\n]++|\s+(?!\S)|\s++",
 }
 # Places, the last first, where all three patterns end a piece and begin the next, whatever stands
 # around: after a letter or number, before what is no part of a word; and before a blank after a
 # sign, if the blank ends no line (GPT-4 joins ends of lines to signs).
-CUT = r"(?r)(?<=[\p{L}\p{N}])(?=[^\w\p{L}\p{N}])|(?<=\S)(?=[^\S\r\n])"
-TOGETHER = 1 << 18  # characters of short texts that a worker counts at a time
+CUT = r"(?r)(?<=[\p{L}\p{N}])[^\w\p{L}\p{N}]|(?<=\S)[^\S\r\n]"
+TOGETHER = 1 << 20  # characters of short texts that a worker counts at a time
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpt.tokenizers.base import Tokenizer
+from gpt.tokenizers.parallel import parts
 from gpt.tokenizers.patterns import last_cut, split
 
 LONGEST = 64  # characters of a piece that is remembered
@@ -25,8 +26,10 @@ class PieceTokenizer(Tokenizer):
         """The ids of one piece, as a sequence or an array."""
 
     def _encode(self, text: str) -> np.ndarray:
-        pieces = split(text, self.pattern)
-        return np.frombuffer(bytearray().join(map(self._known.__getitem__, pieces)), self.dtype)
+        ids = bytearray()
+        for part in parts([text], last_cut):  # the pieces of a long text are more than its bytes
+            ids += b"".join(map(self._known.__getitem__, split(part, self.pattern)))
+        return np.frombuffer(ids, self.dtype)
 
     def _cut(self, text: str) -> int:
         return last_cut(text)

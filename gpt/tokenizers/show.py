@@ -30,16 +30,24 @@ def visible(token: bytes) -> str:
     )
 
 
-def columns(tokens: Sequence[tuple[bytes, int]], width: int = 100) -> Drawing:
+def width(text: str) -> int:
+    """Columns of a terminal: wide characters take two, those that combine none."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def columns(tokens: Sequence[tuple[bytes, int]], at_most: int = 100) -> Drawing:
     """Tokens over their ids, in as many rows as needed."""
     rows, above, below = list[str](), "", ""
     for token, id in tokens:
         text, number = visible(token), str(id)
-        size = max(len(text), len(number)) + 2
-        if above and len(above) + size > width:
+        size = max(width(text), len(number)) + 2
+        if above and len(below) + size > at_most:
             rows += [above.rstrip(), below.rstrip(), ""]
             above = below = ""
-        above, below = above + text.ljust(size), below + number.ljust(size)
+        above, below = above + text + " " * (size - width(text)), below + number.ljust(size)
     return Drawing("\n".join([*rows, above.rstrip(), below.rstrip()]))
 
 
@@ -56,7 +64,7 @@ class Step(NamedTuple):
 def draw_merges(pieces: Sequence[Sequence[Step]]) -> Drawing:
     """The pieces of a text, then of each its steps: the pair that merges next is underlined."""
     wholes = [visible(b"".join(steps[0].parts)) for steps in pieces]
-    lines = [f"{len(pieces)} pieces: {'  '.join(wholes)}"]
+    lines = [f"{len(pieces)} piece{'s' * (len(pieces) != 1)}: {'  '.join(wholes)}"]
     for whole, steps in zip(wholes, pieces):
         lines += ["", whole]
         for step in steps:
@@ -75,11 +83,3 @@ def draw_merges(pieces: Sequence[Sequence[Step]]) -> Drawing:
                 f"   merge {step.rank}, id {step.new}"
             )
     return Drawing("\n".join(lines))
-
-
-def width(text: str) -> int:
-    """Columns of a terminal: wide characters take two, those that combine none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )

@@ -7,7 +7,7 @@ symbols, times a logarithm: each place is visited again only after one of its sy
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,8 @@ class Pairs(NamedTuple):
             yield key, self.places[start:end].copy()  # a view would keep all of them alive
 
 
-def pair_key(left: int, right: int) -> int:
-    """Pairs as integers that sort as the pairs do."""
+def pair_key(left: Any, right: Any) -> Any:
+    """Pairs, of ids or of arrays of them, as integers that sort as the pairs do."""
     return left << 32 | right
 
 
@@ -60,7 +60,7 @@ class Symbols:
         self._link()
         both = (self.ids[:-1] != WALL) & (self.ids[1:] != WALL)
         places = np.flatnonzero(both)
-        return grouped(self.ids[places] << 32 | self.ids[places + 1], places)
+        return grouped(pair_key(self.ids[places], self.ids[places + 1]), places)
 
     def find(self, key: int, places: np.ndarray) -> np.ndarray:
         """Those of the places where the pair still stands, in order."""
@@ -90,7 +90,7 @@ class Symbols:
         x, y = ids[left], ids[right]  # `new` itself where two of the pairs were side by side
         first, second = x != WALL, y != WALL
         first[1:] &= right[:-1] != at[1:]  # a pair (new, new) counts once, at its left symbol
-        keys = np.concatenate([x[first] << 32 | new, new << 32 | y[second]])
+        keys = np.concatenate([pair_key(x[first], new), pair_key(new, y[second])])
         return grouped(keys, np.concatenate([left[first], at[second]]))
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import re
 
 from gpt.tokenizers.errors import TokenizerError
+
+SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
 
 def encode_utf8(text: str) -> bytes:
@@ -41,9 +44,8 @@ def _surrogate_or(errors: str) -> None:
 
     def handle(error: UnicodeError) -> tuple[str | bytes, int]:
         assert isinstance(error, UnicodeDecodeError)
-        three = error.object[error.start : error.start + 3]
-        if len(three) == 3 and three[0] == 0xED and three[1] >= 0xA0 <= three[2] | 0x20 < 0xC0:
-            return three.decode("utf-8", "surrogatepass"), error.start + 3
+        if found := SURROGATE.match(error.object, error.start):
+            return found[0].decode("utf-8", "surrogatepass"), found.end()
         return otherwise(error)
 
     codecs.register_error(f"surrogate-or-{errors}", handle)

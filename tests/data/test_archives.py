@@ -87,8 +87,8 @@ def test_the_openwebtext_sample(shared_data):
 
 
 @pytest.mark.parametrize("end_marker", [True, False])
-@given(data=st.binary(min_size=1, max_size=3000))
-@settings(max_examples=30)
+@given(data=st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1))
+@settings(max_examples=60)
 def test_what_pylzma_writes(end_marker, data):
     """pylzma itself where it is installed, else its header and raw LZMA1."""
     try:
@@ -97,6 +97,7 @@ def test_what_pylzma_writes(end_marker, data):
         judge = None
     if judge is None and not end_marker:
         pytest.skip("only pylzma writes LZMA without an end marker")
+    data = data.encode() * 3
     packed = judge.compress(data, eos=int(end_marker)) if judge else pylzma(data)
     assert sniff(packed[:512], "x.lzma", "x") == "pylzma"
     stream = Decompressed(io.BytesIO(packed), "pylzma", "x", archives.Options())
@@ -208,12 +209,19 @@ CHARACTERS = st.sampled_from(["a", "b", " ", "\n", "\r\n", "ä", "漢", "\N{PILE
                               "<|endoftext|>", "<|endoftext|>\n"])  # fmt: skip
 
 
+def cut_in_pieces(monkeypatch, piece, window):
+    """As if pieces were so small, and as far ahead as that were looked."""
+    monkeypatch.setattr(texts, "PIECE", piece)
+    monkeypatch.setattr(texts, "WINDOW", window)
+    monkeypatch.setattr(texts, "NEAR", window // 2)
+
+
 @given(
     text=st.lists(CHARACTERS, max_size=300).map("".join),
     piece=st.integers(1, 90),
     window=st.integers(40, 90),
 )
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_a_text_cut_in_pieces_is_the_same_text(tmp_path_factory, text, piece, window):
     """Whatever the pieces: the same documents, from a file as from a stream, no character lost."""
     folder = tmp_path_factory.mktemp("cut")
@@ -223,15 +231,29 @@ def test_a_text_cut_in_pieces_is_the_same_text(tmp_path_factory, text, piece, wi
     keep = archives.Options(newlines="keep")
     whole = [d.text for d in read(path, options=keep)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(texts, "PIECE", piece)
-        patch.setattr(texts, "WINDOW", window)
-        patch.setattr(texts, "NEAR", window // 2)
+        cut_in_pieces(patch, piece, window)
         pieces = read(path, options=keep)
         units = list(archives.units(packed, options=keep))
         patch.setattr("data.archives.walk.SMALL", -1)
         streamed = read(packed, options=keep)
     assert [(d.text, d.more) for d in pieces] == [(d.text, d.more) for d in streamed]
     assert joined(pieces) == whole == joined([d for u in units for d in archives.documents(u)])
+
+
+def test_a_separator_is_never_cut_wherever_it_lies(file, monkeypatch):
+    for mark in ("<|endoftext|>", "\n<|endoftext|>\r\n"):
+        path = file("x.txt", ("a" * 50 + mark + "b" * 50 + mark).encode())
+        for piece in range(1, 80):
+            cut_in_pieces(monkeypatch, piece, 40)
+            assert joined(read(path)) == ["a" * 50, "b" * 50], piece
+
+
+def test_a_piece_that_is_left_out_ends_its_document(file, monkeypatch):
+    path = file("x.txt", b"one " * 10 + b"\xff" * 10 + b" two" * 10)
+    cut_in_pieces(monkeypatch, 20, 40)
+    documents = list(archives.read(path, skip_bad=True))
+    assert len(documents) > 1 and documents[0].more and not documents[-1].more
+    assert joined(documents)[0].startswith("one one")
 
 
 def joined(documents) -> list[str]:

@@ -194,6 +194,13 @@ def test_a_tar_cut_short_anywhere_is_noticed(file):
             read(file("x.tar", data[:n]))
 
 
+def test_half_a_member_is_no_document(file):
+    data = member("1.txt", data=b"one") + member("2.txt", data=b"two" * 1000)
+    path = file("x.tar.gz", gzip.compress(data[:3000]))  # the gzip is whole, the tar in it is not
+    texts, report = skipping(path)
+    assert texts == ["one"] and "x.tar.gz/2.txt: cut short: its last" in report.reasons[0]
+
+
 def test_a_zip_or_table_cut_short_is_noticed(file):
     for name, data in (("x.zip", zipped(MEMBERS)), ("x.parquet", parquet(["a", "b"]))):
         for n in (len(data) - 1, len(data) // 2, 10):

@@ -75,6 +75,18 @@ def test_the_first_unknown_is_the_one_named(text):
         assert error.value.position == text.index("€") and place in str(error.value)
 
 
+def test_workers_name_an_unknown_character_as_one_process_does():
+    tokenizer, text = CharTokenizer.train("ab\n"), "ab\n" * 200_000 + "é"
+    with pytest.raises(UnknownCharacter) as alone:
+        tokenizer.encode(text)
+    with pytest.raises(UnknownCharacter) as together:
+        tokenizer.encode(text, workers=2)
+    with pytest.raises(UnknownCharacter) as batch:
+        tokenizer.encode_batch(["a", text], workers=2)
+    assert str(alone.value) == str(together.value) == str(batch.value)
+    assert together.value.position == batch.value.position == 600_000
+
+
 @pytest.mark.parametrize("ids", [[3], [-1], np.array([0, 300]), [0.5], ["a"]])
 def test_ids_out_of_range_or_of_the_wrong_kind(ids):
     with pytest.raises(TokenizerError, match="outside the vocabulary of 3|must be integers"):

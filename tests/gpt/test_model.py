@@ -13,7 +13,6 @@ import tinytensor as tt
 from gpt.bigram import Bigram
 from gpt.config import Config, GPTConfig
 from gpt.model import GPT
-from gpt.sampling import draw
 
 SMALL = GPTConfig(vocab_size=31, block_size=16, n_layer=2, n_head=4, n_embd=32, bias=True)
 VARIANTS = {
@@ -118,40 +117,6 @@ def test_targets_of_minus_one_do_not_count():
     logs = logits.log_softmax(-1).detach().numpy()
     kept = [-logs[b, t, y[b, t]] for b in range(3) for t in range(1, 16, 2)]
     assert loss.item() == pytest.approx(np.mean(kept), rel=1e-5)
-
-
-def test_generate_continues_and_slides_past_the_block():
-    tt.manual_seed(0)
-    model = GPT(SMALL)
-    start = tt.tensor([[1, 2, 3], [4, 5, 6]])
-    out = model.generate(start, 40, temperature=0)
-    assert out.shape == (2, 43)
-    np.testing.assert_array_equal(out.numpy()[:, :3], start.numpy())
-    model.eval()
-    for length in (3, 10, 30):  # greedy: each token is the likeliest after the last block_size
-        logits, _ = model(out[:, max(0, length - SMALL.block_size) : length])
-        np.testing.assert_array_equal(
-            out.numpy()[:, length], logits.detach().numpy()[:, -1].argmax(-1)
-        )
-
-
-def test_sampling_is_repeatable_and_leaves_the_mode_alone():
-    model = GPT(replace(SMALL, dropout=0.5)).train()
-    texts = []
-    for _ in range(2):
-        tt.manual_seed(7)
-        texts.append(model.generate(tt.tensor([[0]]), 20, top_k=5).numpy())
-    np.testing.assert_array_equal(*texts)
-    assert model.training
-
-
-def test_draw_follows_the_distribution():
-    logits = tt.tensor(np.log([[0.5, 0.3, 0.15, 0.05]]).repeat(40_000, 0))
-    counts = np.bincount(draw(logits).numpy().ravel(), minlength=4) / 40_000
-    np.testing.assert_allclose(counts, [0.5, 0.3, 0.15, 0.05], atol=0.015)  # 6 standard errors
-    counts = np.bincount(draw(logits, top_k=2).numpy().ravel(), minlength=4) / 40_000
-    np.testing.assert_allclose(counts, [0.625, 0.375, 0, 0], atol=0.015)
-    assert (draw(logits, temperature=0).numpy() == 0).all()
 
 
 def test_wrong_shapes_are_named():

@@ -99,7 +99,6 @@ def test_a_prompt_is_continued(repo, trained):
     "argv, words",
     [
         (["--prompt", "the Zoo"], ["'Z'", "position 4"]),
-        (["--prompt", ""], ["--prompt: is empty"]),
         (["--temperature", "-1", "--top-k", "x"], ["--temperature -1.0", "--top-k x"]),
         (["--promt", "x"], ["--promt", "did you mean '--prompt'"]),
     ],

@@ -15,12 +15,12 @@ class Block(nn.Module):
     def __init__(self, c):
         super().__init__()
         self.c = c
-        self.ln_1 = nn.LayerNorm(c.n_embd, bias=c.bias)
+        self.ln_1 = nn.LayerNorm(c.n_embd, c.norm_eps, bias=c.bias)
         self.attn = nn.ModuleDict({
             "c_attn": nn.Linear(c.n_embd, 3 * c.n_embd, bias=c.bias),
             "c_proj": nn.Linear(c.n_embd, c.n_embd, bias=c.bias),
         })  # fmt: skip
-        self.ln_2 = nn.LayerNorm(c.n_embd, bias=c.bias)
+        self.ln_2 = nn.LayerNorm(c.n_embd, c.norm_eps, bias=c.bias)
         self.mlp = nn.ModuleDict({
             "c_fc": nn.Linear(c.n_embd, 4 * c.n_embd, bias=c.bias),
             "c_proj": nn.Linear(4 * c.n_embd, c.n_embd, bias=c.bias),
@@ -50,8 +50,8 @@ class TorchGPT(nn.Module):
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.h = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
-        self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.ln_f = nn.LayerNorm(config.n_embd, config.norm_eps, bias=config.bias)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=config.head_bias)
         if config.tie_weights:
             self.lm_head.weight = self.wte.weight
 

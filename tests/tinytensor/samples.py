@@ -470,6 +470,20 @@ def _(rng):
     yield call(q, k, v, None, dropout_p=0.3, rng=Key(3, 1))
 
 
+@samples_of("packed_attention")
+def _(rng):
+    yield call(spread(2, 3, 12), n_head=2, scale=0.7)
+    yield call(spread(1, 4, 6), n_head=1, is_causal=True)
+    yield call(spread(2, 3, 12), n_head=2, is_causal=True, dropout_p=0.3, rng=Key(3, 1))
+
+
+@samples_of("add_layer_norm")
+def _(rng):
+    yield call(spread(2, 4), spread(2, 4, seed=3), spread(4, seed=1), spread(4, seed=2))
+    yield call(spread(2, 2, 3), spread(2, 2, 3, seed=3), spread(3, seed=1), None, eps=0.1)
+    yield call(spread(2, 3), spread(2, 3, seed=1), None, None)
+
+
 for _path in sorted(pathlib.Path(__file__).parent.glob("samples_*.py")):
     sys.path.insert(0, str(_path.parent))
     importlib.import_module(_path.stem)

@@ -321,9 +321,31 @@ def test_kernels_must_have_the_parameters_of_what_they_replace():
     op = product()
     with pytest.raises(ArgumentError, match=r"parameters must be \(xp, x, y\), not \(xp, y, x\)"):
         op.kernel("cpu")(lambda xp, y, x: x * y)
-    with pytest.raises(ArgumentError, match=r"product for x: .* must be \(g, y\), not \(g\)"):
-        op.kernel("cpu", "x")(lambda g: g)
+    with pytest.raises(ArgumentError, match="product for x asks for 'z', which is neither"):
+        op.kernel("cpu", "x")(lambda g, z: g)
     with pytest.raises(ArgumentError, match="'cpu' or 'cuda'"):
         op.kernel("tpu")
     with pytest.raises(ArgumentError, match="there are rules for x, y"):
         op.kernel("cpu", "z")
+
+
+def test_a_kernel_may_keep_other_values_than_the_rule_and_serve_several():
+    op = product()
+    calls = []
+
+    @op.kernel("cpu")
+    def _(xp, x, y):
+        twice = 2 * y
+        return x * y, tt.Saved(twice=twice)
+
+    @op.kernel("cpu", "x", "y")
+    def _(g, x, twice, out):
+        calls.append("both")
+        return g * twice / 2, g * out / (twice / 2)
+
+    x, y = some(2, 3), some(2, 3, seed=1)
+    assert gradcheck(op, (x, y)) and set(calls) == {"both"}
+    calls.clear()
+    op(x, y.detach()).sum().backward()  # one is needed: the rule as it is written
+    assert not calls
+    assert gradgradcheck(op, (x, y))

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..ops import linalg, nn
 from ..ops.linalg import as_rows
+from .matvec import FEW, few_rows
 from .threads import get_num_threads, one_blas_thread, parallel
 
 SMALL = 4_000_000  # multiply-adds: below, handing out parts costs more than it saves
@@ -32,6 +33,8 @@ def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.
     if work < TINY:
         return a @ b if bias is None else a @ b + bias
     out = np.empty((M, N), np.result_type(a, b))
+    if M <= FEW and b.flags.f_contiguous:
+        return few_rows(a, b.T, bias, out)
     wide = N > 4 * M and bias is None  # cut the longer side: parts stay large
     parts = _cut(N if wide else M, work)
 
@@ -59,6 +62,16 @@ def _(xp: Any, x: Any, weight: Any, bias: Any = None) -> Any:
     return product(as_rows(x), weight.T, bias).reshape(*x.shape[:-1], len(weight))
 
 
+@nn._linear.kernel("cpu", "x", "weight", "bias")
+def _(xp: Any, g: Any, x: Any, weight: Any) -> Any:
+    return _backward(xp, g, x, weight, bias=True)
+
+
+@nn._linear.kernel("cpu", "x", "weight")
+def _(xp: Any, g: Any, x: Any, weight: Any) -> Any:
+    return _backward(xp, g, x, weight)[:2]
+
+
 @nn._linear.kernel("cpu", "x")
 def _(g: Any, weight: Any) -> Any:
     return product(as_rows(g), weight).reshape(*g.shape[:-1], weight.shape[1])
@@ -74,6 +87,29 @@ def _(g: Any) -> Any:
     rows = as_rows(g)
     with one_blas_thread():
         return np.ones(len(rows), g.dtype) @ rows
+
+
+def _backward(xp: Any, g: Any, x: Any, weight: Any, bias: bool = False) -> tuple:
+    """All gradients in one phase: none of them waits for another."""
+    rows, inputs = as_rows(g), as_rows(x)
+    dx, dw = np.empty_like(inputs), np.empty_like(weight)
+    db = np.empty(len(weight), g.dtype) if bias else None
+    ones = np.ones(len(rows), g.dtype)
+    parts = [("x", s) for s in _cut(len(rows), dx.size * len(weight))]
+    parts += [("weight", s) for s in _cut(len(weight), dx.size * len(weight))]
+
+    def part(which: tuple) -> None:
+        name, s = which
+        if name == "x":
+            np.matmul(rows[s], weight, out=dx[s])
+        else:
+            np.matmul(rows[:, s].T, inputs, out=dw[s])
+            if db is not None:
+                np.matmul(ones, rows[:, s], out=db[s])
+
+    with one_blas_thread():
+        parallel(part, parts)
+    return dx.reshape(x.shape), dw, db
 
 
 @linalg._matmul.kernel("cpu")

@@ -9,6 +9,9 @@ gain^2 / fan_out.
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .. import backend
@@ -17,6 +20,25 @@ from ..creation import eye, full_like, rand, randn
 from ..errors import ArgumentError, ShapeError
 from ..random import Generator
 from ..tensor import Tensor
+
+
+class _Skipping(threading.local):
+    on = False
+
+
+_skipping = _Skipping()
+
+
+@contextmanager
+def skipped() -> Iterator[None]:
+    """Inside, constants and distributions are not written: for a model whose weights come from a
+    file. Its parameters are memory as it comes, and the random numbers stay where they are.
+    """
+    before, _skipping.on = _skipping.on, True
+    try:
+        yield
+    finally:
+        _skipping.on = before
 
 
 def _write(t: Tensor, values: Tensor) -> Tensor:
@@ -32,6 +54,8 @@ def _like(t: Tensor) -> dict[str, Any]:
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
+    if _skipping.on:
+        return tensor
     return _write(tensor, full_like(tensor, val))
 
 
@@ -57,6 +81,8 @@ def uniform_(
     tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
     """Uniform in [a, b)."""
+    if _skipping.on:
+        return tensor
     if a > b:
         raise ArgumentError(f"uniform_: a = {a} is above b = {b}")
     return _write(tensor, rand(tensor.shape, generator=generator, **_like(tensor)) * (b - a) + a)
@@ -66,6 +92,8 @@ def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
     """Normal with the given mean and standard deviation."""
+    if _skipping.on:
+        return tensor
     if std < 0:
         raise ArgumentError(f"normal_: std must not be negative, got {std}")
     return _write(tensor, randn(tensor.shape, generator=generator, **_like(tensor)) * std + mean)

@@ -107,7 +107,8 @@ class Embedding(Module):
 class LayerNorm(Module):
     """out = (x - mean) / sqrt(var + eps) * weight + bias over the last dims, normalized_shape.
 
-    weight starts as ones, bias as zeros (Ba, Kiros, Hinton 2016).
+    weight starts as ones, bias as zeros (Ba, Kiros, Hinton 2016). Called with a residual as well,
+    it returns two: the norm of input + residual, and that sum.
     """
 
     def __init__(
@@ -130,8 +131,11 @@ class LayerNorm(Module):
         if self.bias is not None:
             init.zeros_(self.bias)
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Any:
+        settings = (self.normalized_shape, self.weight, self.bias, self.eps)
+        if residual is None:
+            return F.layer_norm(input, *settings)
+        return F.add_layer_norm(input, residual, *settings)
 
     def extra_repr(self) -> str:
         affine = self.elementwise_affine

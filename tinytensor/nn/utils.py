@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from .. import backend
 from ..autograd import Variable, no_grad, wrap
 from ..errors import ArgumentError, NonFiniteError, ShapeError
+from ..kernels.threads import parallel
 from ..ops.shape import cat
 from ..tensor import Tensor
 
@@ -35,7 +36,7 @@ def get_total_norm(
     xp, device = backend.namespace_of(arrays[0]), backend.device_of(arrays[0])
     if p <= 0:
         raise ArgumentError(f"norm_type must be positive, got {norm_type}")
-    terms = [backend.to_device(_term(a, p), device) for a in arrays]
+    terms = [backend.to_device(t, device) for t in _each(lambda a: _term(a, p), arrays)]
     with backend.using(arrays[0]):
         norms = xp.stack(terms)
         total = xp.asarray(norms.max() if p == math.inf else norms.sum() ** (1 / p))
@@ -77,12 +78,28 @@ def clip_grad_norm_(
     if isinstance(factor, backend.ndarray) and factor == 1:  # a GPU would have to be asked
         return total
     with np.errstate(invalid="ignore"):  # inf * 0, if the norm is infinite: NaN, as in PyTorch
-        for g in grads:
-            with backend.using(g.array):
-                local = backend.to_device(factor, backend.device_of(g.array))
-                g.array *= local.astype(g.array.dtype)
-            g._version[0] += 1
+        _each(lambda array: _scale(array, factor), [g.array for g in grads])
+    for g in grads:
+        g._version[0] += 1
     return total
+
+
+def _each(f: Callable[[Any], Any], arrays: list) -> list:
+    """f of each array: on the CPU on all threads, largest arrays first."""
+    if not all(isinstance(a, backend.ndarray) for a in arrays):
+        return [f(a) for a in arrays]
+    results: list = [None] * len(arrays)
+
+    def run(i: int) -> None:
+        results[i] = f(arrays[i])
+
+    parallel(run, sorted(range(len(arrays)), key=lambda i: -arrays[i].size))
+    return results
+
+
+def _scale(array: Any, factor: Any) -> None:
+    with backend.using(array):
+        array *= backend.to_device(factor, backend.device_of(array)).astype(array.dtype)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

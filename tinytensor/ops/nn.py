@@ -215,28 +215,40 @@ def dropout(input, p=0.5, training=True):
 def _attention(
     xp, query, key, value, mask=None, *, is_causal=False, scale=1.0, dropout_p=0.0, rng=None
 ):
-    """out = softmax(query @ key^T * scale + mask) @ value  (Vaswani et al. 2017, eq. 1)"""
-    scores = (query * scale) @ xp.swapaxes(key, -1, -2)  # (..., L, S)
+    """out = P @ value,  P = softmax(query @ key^T * scale + mask)  (Vaswani et al. 2017, eq. 1)
+
+    What is kept is lse, ln of the sum of e^score of each query, and not P: backward makes P again
+    as e^(score - lse) (Dao et al. 2022).
+    """
+    scores = _scores(xp, query, key, mask, is_causal, scale)
+    top = xp.amax(scores, axis=-1, keepdims=True) if scores.size else xp.zeros_like(scores)
+    wide = (scores - top).astype(np.promote_types(scores.dtype, np.float32))
+    lse = xp.log(xp.exp(wide).sum(axis=-1, keepdims=True)) + top
+    P = xp.exp(scores - lse).astype(query.dtype)
+    if dropout_p:
+        P = _dropout.on(xp, P, p=dropout_p, key=rng)
+    return P @ value, Saved(lse=lse)
+
+
+def _scores(xp, query, key, mask, is_causal, scale):
+    """query @ key^T * scale + mask, (..., L, S); -inf where a query does not see a key"""
+    scores = (query * scale) @ xp.swapaxes(key, -1, -2)
     if is_causal:
         visible = tril.on(xp, xp.ones_like(scores)) > 0
         scores = xp.where(visible, scores, -math.inf)
     if mask is not None:
         scores = xp.where(mask, scores, -math.inf) if mask.dtype.kind == "b" else scores + mask
-    probabilities = _softmax.on(xp, scores, dim=scores.ndim - 1)
-    dropped = probabilities
-    if dropout_p:
-        dropped = _dropout.on(xp, probabilities, p=dropout_p, key=rng)
-    return dropped @ value, Saved(probabilities=probabilities)
+    return scores
 
 
 @_attention.rule("query", "key", "value", "mask")
-def _(xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, probabilities, needs):
-    P, dropped = probabilities, probabilities
-    dP = g @ xp.swapaxes(value, -1, -2)
+def _(xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, lse, out, needs):
+    P = xp.exp(_scores(xp, query, key, mask, is_causal, scale) - lse).astype(query.dtype)
+    dropped, dP = P, g @ xp.swapaxes(value, -1, -2)
     if dropout_p:
         dropped = _dropout.on(xp, P, p=dropout_p, key=rng)
         dP = _dropout.on(xp, dP, p=dropout_p, key=rng)
-    dS = P * (dP - (P * dP).sum(axis=-1, keepdims=True))
+    dS = P * (dP - (g * out).sum(axis=-1, keepdims=True))  # g . out = sum of P * dP over the keys
     return (
         unbroadcast(dS @ key * scale, query.shape),
         unbroadcast(xp.swapaxes(dS, -1, -2) @ query * scale, key.shape),

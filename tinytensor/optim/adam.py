@@ -45,7 +45,8 @@ class Adam(Optimizer):
         m, v = s["exp_avg"], s["exp_avg_sq"]
         beta1, beta2 = s["betas"]
         if self.decoupled:
-            x *= 1 - s["lr"] * s["weight_decay"]
+            if s["weight_decay"]:
+                x *= 1 - s["lr"] * s["weight_decay"]
             g = xp.negative(g, out=b) if s["maximize"] else g
         else:
             g = descent(xp, x, g, s, out=b)
@@ -53,11 +54,11 @@ class Adam(Optimizer):
         decay(xp, v, xp.multiply(g, g, out=a), beta2, a)
         if s["amsgrad"]:
             v = xp.maximum(s["max_exp_avg_sq"], v, out=s["max_exp_avg_sq"])
-        xp.sqrt(v, out=a)  # the denominator sqrt(v^) + eps
-        a /= s["correction"]
-        a += s["eps"]
+        xp.sqrt(v, out=a)  # with c = sqrt(1 - beta2^t), v^ = v / c^2:
+        # m / (sqrt(v^) + eps) = c m / (sqrt(v) + c eps)
+        a += s["correction"] * s["eps"]
         xp.divide(m, a, out=a)
-        a *= s["step_size"]
+        a *= s["correction"] * s["step_size"]
         x -= a
 
 

@@ -8,7 +8,8 @@ A subclass says what one step does to one array:
                                state's arrays and begin's numbers; a and b are scratch like x
 
 Updates are elementwise. So on the CPU large arrays pass through in blocks that stay in the cache
-for all operations of the formula, and the scratch is one block.
+for all operations of the formula, on all threads, and small ones, such as biases, are put together
+to one; the scratch of each thread is one block.
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Real
+from threading import get_ident
 from typing import Any
+
+import numpy as np
 
 from .. import backend
 from ..autograd import Variable, enable_grad, user_line, wrap
 from ..creation import as_tensor
 from ..errors import ArgumentError, CheckpointError
+from ..kernels.threads import parallel
 from ..nn.module import clear_grads
 from ..tensor import Tensor
 
 BLOCK = 1 << 16  # elements; measured: 2^13 to 2^18 on a core with 1 MiB of L2 cache
+SMALL = 1 << 12  # elements; below, calling NumPy takes longer than NumPy's work
 NOT_NEGATIVE = ("lr", "eps", "weight_decay", "momentum", "alpha")
 
 
@@ -122,26 +128,45 @@ class Optimizer:
     def step_group(self, group: dict[str, Any]) -> None:
         """One group, parameter by parameter: the place to do them all at once instead."""
         where = user_line()
+        pieces: list[tuple] = []
         for p in group["params"]:
             if p.grad is None:
                 continue
             with backend.using(p.array):
-                self._step_one(p, group)
+                xp, state = backend.namespace_of(p.array), self.state[p]
+                numbers = self.begin(state, p, group)
+                moments = {k: v.array for k, v in state.items() if isinstance(v, Variable)}
+                if xp is np:
+                    blocks = _blocks(p.array, p.grad.array, moments)
+                    pieces += [(numbers, *block) for block in blocks]
+                else:
+                    s = {**group, **numbers, **moments}
+                    self.update(xp, p.array, p.grad.array, s, *self._scratch_like(xp, p.array))
             p._version[0] += 1
             p._version[1] = where
+        parallel(lambda job: self._update_together(group, job), _jobs(pieces))
 
-    def _step_one(self, p: Tensor, group: dict[str, Any]) -> None:
-        xp, state = backend.namespace_of(p.array), self.state[p]
-        s = {**group, **self.begin(state, p, group)}
-        moments = {k: v.array for k, v in state.items() if isinstance(v, Variable)}
-        for x, g, part in _blocks(p.array, p.grad.array, moments):
-            s.update(part)
-            a, b = self._scratch_like(xp, x)
-            self.update(xp, x, g, s, a, b)
+    def _update_together(self, group: dict[str, Any], pieces: list[tuple]) -> None:
+        """One update of pieces that share their numbers, put together if they are several."""
+        numbers, x, g, moments = pieces[0]
+        if len(pieces) > 1:
+            x, g = (np.concatenate([piece[i] for piece in pieces], axis=None) for i in (1, 2))
+            moments = {
+                name: np.concatenate([piece[3][name] for piece in pieces], axis=None)
+                for name in moments
+            }
+        self.update(np, x, g, {**group, **numbers, **moments}, *self._scratch_like(np, x))
+        if len(pieces) > 1:
+            start = 0
+            for _, own, _, kept in pieces:
+                part = slice(start, start := start + own.size)
+                own[...] = x[part].reshape(own.shape)
+                for name, moment in kept.items():
+                    moment[...] = moments[name][part].reshape(own.shape)
 
     def _scratch_like(self, xp: Any, x: Any) -> tuple[Any, Any]:
-        """Two arrays like x, over memory that every update uses again."""
-        key = (x.dtype, backend.device_of(x))
+        """Two arrays like x, over memory that every update on this thread uses again."""
+        key = (x.dtype, backend.device_of(x), get_ident())
         memory = self._scratch.get(key)
         if memory is None or memory.shape[1] < x.size:
             memory = self._scratch[key] = xp.empty((2, x.size), x.dtype)
@@ -232,10 +257,28 @@ def descent(xp: Any, x: Any, g: Any, s: dict[str, Any], out: Any) -> Any:
     return xp.negative(g, out=out) if s["maximize"] else g
 
 
+def _jobs(pieces: list[tuple]) -> list[list[tuple]]:
+    """Large pieces by themselves; small ones, of one kind and with the same numbers, together."""
+    jobs: list[list[tuple]] = []
+    open_jobs: dict[tuple, list] = {}  # by kind, the job that takes more
+    for piece in pieces:
+        numbers, x, _, moments = piece
+        kind = (x.dtype, *moments)
+        job = open_jobs.get(kind)
+        if x.size > SMALL or not x.size:
+            jobs.append([piece])
+        elif job is None or job[0][0] != numbers or sum(p[1].size for p in job) > BLOCK:
+            jobs.append([piece])
+            open_jobs[kind] = jobs[-1]
+        else:
+            job.append(piece)
+    return jobs
+
+
 def _blocks(x: Any, g: Any, moments: dict[str, Any]) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
-    """(x, g, moments), whole on a GPU, else block by block of their flat memory."""
+    """(x, g, moments), block by block of their flat memory."""
     arrays = [x, g, *moments.values()]
-    if not isinstance(x, backend.ndarray) or not all(a.flags.c_contiguous for a in arrays):
+    if not all(a.flags.c_contiguous for a in arrays):
         yield x, g, moments
         return
     flat = [a.reshape(-1) for a in arrays]

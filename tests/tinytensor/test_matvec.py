@@ -1,0 +1,84 @@
+"""Products of a few rows, and attention of one query: paths of their own on the CPU."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinytensor as tt
+from tinytensor.kernels import matvec
+from tinytensor.nn import functional as F
+
+
+@pytest.fixture
+def two_threads():
+    before = tt.get_num_threads()
+    tt.set_num_threads(2)
+    yield
+    tt.set_num_threads(before)
+
+
+def random(rng, *shape, dtype="float32"):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+@given(st.integers(1, 20), st.integers(1, 3000), st.sampled_from(["float32", "float64"]))
+@settings(max_examples=40)
+def test_few_rows_are_a_product(rows, n, dtype):
+    before = tt.get_num_threads()
+    tt.set_num_threads(2)
+    try:
+        rng = np.random.default_rng(rows * n)
+        a, w, b = (random(rng, *s, dtype=dtype) for s in ((rows, 150), (n, 150), (n,)))
+        out = F.linear(*map(tt.tensor, (a, w, b))).numpy()
+        exact = a.astype(np.longdouble) @ w.T.astype(np.longdouble) + b
+        scale = np.abs(a).astype(np.longdouble) @ np.abs(w.T) + np.abs(b)
+        assert (np.abs(out - exact) <= 200 * np.finfo(dtype).eps * scale).all()
+    finally:
+        tt.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n, k", [(50257, 96), (2304, 768), (1537, 384), (1001, 1000), (70, 9000)])
+def test_a_crowd_changes_no_bit(two_threads, monkeypatch, n, k):
+    """One thread or BLAS's own, whichever the moment decides: the text may not depend on it."""
+    rng = np.random.default_rng(0)
+    a, w = random(rng, 1, k), random(rng, n, k)
+    results = []
+    for until in (0.0, float("inf")):
+        monkeypatch.setattr(matvec._Crowd, "until", until)
+        results.append(F.linear(tt.tensor(a), tt.tensor(w)).numpy())
+    np.testing.assert_array_equal(*results)
+
+
+def test_a_slow_product_is_a_crowd(two_threads, monkeypatch):
+    """By a clock that says a second each time: one thread takes over, then BLAS is tried anew."""
+    now = [0.0]
+
+    def clock():
+        now[0] += 1.0
+        return now[0]
+
+    monkeypatch.setattr(matvec, "perf_counter", clock)
+    monkeypatch.setattr(matvec._Crowd, "until", 0.0)
+    a, w = tt.ones(1, 1000), tt.ones(1000, 1000)
+    F.linear(a, w)  # from 1 to 2
+    assert matvec._Crowd.until == 2.0 + matvec.PAUSE
+    F.linear(a, w)  # at 3: it is over
+    assert matvec._Crowd.until > 3.0 + matvec.PAUSE
+
+
+@pytest.mark.parametrize("S", [1, 7, 700])
+def test_one_query_is_attention(S):
+    rng = np.random.default_rng(S)
+    q, k, v = (random(rng, 2, 3, n, 300) * scale for n, scale in ((1, 1), (S, 9), (S, 1)))
+    tensors = [tt.tensor(a, requires_grad=True) for a in (q, k, v)]
+    out = F.scaled_dot_product_attention(*tensors)
+    scores = q.astype(float) @ k.astype(float).swapaxes(2, 3) / np.sqrt(300)
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    np.testing.assert_allclose(out.detach().numpy(), p / p.sum(-1, keepdims=True) @ v, atol=2e-5)
+    out.sum().backward()  # what it saved is what backward needs
+    double = [tt.tensor(a.astype(float), requires_grad=True) for a in (q, k, v)]
+    weights = (double[0] @ double[1].transpose(2, 3) / np.sqrt(300)).softmax(-1)
+    (weights @ double[2]).sum().backward()
+    for ours, theirs in zip(tensors, double):
+        np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), atol=2e-3)

@@ -1,0 +1,37 @@
+"""Rows in blocks that fit the cache."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from ..threads import get_num_threads
+
+BLOCK_BYTES = 256 * 1024  # of one operand: smaller ones fit the L2 cache better, but threads then
+# call NumPy so often that they wait for each other at the interpreter's lock (measured 64 to 1024)
+ALONE = 64 * 1024  # bytes: below, waking another thread takes longer than the work
+
+
+def row_blocks(rows: int, row_bytes: int) -> list[slice]:
+    """Slices of rows, about BLOCK_BYTES of one operand each, and equally many for each thread."""
+    return _blocks(rows, max(row_bytes, 1), get_num_threads())
+
+
+@lru_cache(maxsize=256)
+def _blocks(rows: int, row_bytes: int, threads: int) -> list[slice]:
+    size = rows * row_bytes
+    rounds = max(1, round(size / (BLOCK_BYTES * threads)))
+    blocks = min(rows, rounds * threads) if size > ALONE else min(rows, 1)
+    edges = [rows * i // blocks for i in range(blocks + 1)] if blocks else []
+    return [slice(a, b) for a, b in zip(edges, edges[1:])]
+
+
+def plain(*arrays: np.ndarray | None) -> bool:
+    """Can the kernels take them: float32 or float64, one row after the other, not empty?"""
+    for a in arrays:
+        if a is not None and not (
+            a.dtype.kind == "f" and a.itemsize >= 4 and a.size and a.flags.c_contiguous
+        ):
+            return False
+    return True

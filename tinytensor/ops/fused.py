@@ -1,0 +1,108 @@
+"""Ops that stand for several: one node on the tape, and fewer visits to memory.
+
+Each is written with the forwards and rules of what it stands for.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .. import random
+from ..errors import ArgumentError, ShapeError
+from ..op import Saved, op
+from .nn import _attention, _last_dims, _layer_norm
+
+# ------------------------------------------------------------------------------ attention
+
+
+def split_heads(xp, x, n_head, parts):
+    """(B, T, parts * C) as `parts` of (B, n_head, T, hs), hs = C / n_head"""
+    B, T, width = x.shape
+    heads = xp.transpose(
+        xp.reshape(x, (B, T, parts, n_head, width // (parts * n_head))), (2, 0, 3, 1, 4)
+    )
+    return [heads[i] for i in range(parts)]
+
+
+def merge_heads(xp, *heads):
+    """What split_heads took apart: (B, n_head, T, hs), several times, as (B, T, parts * C)"""
+    B, n_head, T, hs = heads[0].shape
+    whole = xp.transpose(xp.stack(heads), (1, 3, 0, 2, 4))
+    return xp.reshape(whole, (B, T, len(heads) * n_head * hs))
+
+
+@op
+def _packed_attention(xp, qkv, *, n_head, is_causal=False, scale=1.0, dropout_p=0.0, rng=None):
+    """out = softmax(q k^T * scale) v in each head;  qkv (B, T, 3C), out (B, T, C)"""
+    q, k, v = split_heads(xp, qkv, n_head, 3)
+    out, saved = _attention.op.forward(
+        xp, q, k, v, is_causal=is_causal, scale=scale, dropout_p=dropout_p, rng=rng
+    )
+    lse = saved["lse"]
+    return merge_heads(xp, out), Saved(lse=lse)
+
+
+@_packed_attention.rule("qkv")
+def _(xp, g, qkv, out, n_head, is_causal, scale, dropout_p, rng, lse):
+    q, k, v = split_heads(xp, qkv, n_head, 3)
+    (g,), (out,) = split_heads(xp, g, n_head, 1), split_heads(xp, out, n_head, 1)
+    dq, dk, dv, _ = _attention.op.rules["query"].function(
+        xp, g, q, k, v, None, is_causal, scale, dropout_p, rng, lse, out, (True, True, True, False)
+    )
+    return merge_heads(xp, dq, dk, dv)
+
+
+def packed_attention(qkv, n_head, dropout_p=0.0, is_causal=False, scale=None):
+    """Self-attention in n_head heads: queries, keys and values come out of one product.
+
+    qkv (B, T, 3C) holds queries, keys and values, C = n_head * hs numbers each, head by head. The
+    result, (B, T, C), is scaled_dot_product_attention's with the heads side by side again.
+    """
+    shape = tuple(qkv.array.shape)
+    if len(shape) != 3 or shape[2] % (3 * n_head):
+        raise ShapeError(
+            f"packed_attention: qkv {shape} must be (B, T, 3C), C a multiple of n_head = {n_head}"
+        )
+    if not 0 <= dropout_p <= 1:
+        raise ArgumentError(f"packed_attention: dropout_p must be in [0, 1], got {dropout_p}")
+    B, T, width = shape
+    scale = 1 / math.sqrt(width // (3 * n_head)) if scale is None else scale
+    rng = random.default_generator.reserve(B * n_head * T * T) if dropout_p else None
+    return _packed_attention(qkv, n_head, is_causal, scale, dropout_p, rng)
+
+
+# ------------------------------------------------------------------------------ add, then norm
+
+
+@op
+def _add_layer_norm(xp, x, residual, weight=None, bias=None, *, eps=1e-5):
+    """total = x + residual;  out = LayerNorm(total) * weight + bias"""
+    total = x + residual
+    out, saved = _layer_norm.op.forward(xp, total, weight, bias, eps=eps)
+    mean, inv_std = saved["mean"], saved["inv_std"]
+    return out, total, Saved(mean=mean, inv_std=inv_std)
+
+
+@_add_layer_norm.rule("x", "residual", "weight", "bias")
+def _(xp, g, out, weight, mean, inv_std):
+    g_out, g_total = g
+    dx, d_weight, d_bias = _layer_norm.op.rules["x"].function(
+        xp, g_out, out[1], weight, mean, inv_std
+    )
+    dx = dx + g_total
+    return dx, dx, d_weight, d_bias
+
+
+def add_layer_norm(input, residual, normalized_shape, weight=None, bias=None, eps=1e-5):
+    """(layer_norm(total), total) of total = input + residual, the step between two sublayers.
+
+    input and residual have one shape; the rest is layer_norm's, over one dimension.
+    """
+    shape = _last_dims("add_layer_norm", input, normalized_shape, weight=weight, bias=bias)
+    a, b = tuple(input.array.shape), tuple(residual.array.shape)
+    if a != b or len(shape) != 1:
+        raise ShapeError(
+            f"add_layer_norm: input {a} and residual {b} must have one shape, and "
+            f"normalized_shape {shape} one dimension"
+        )
+    return _add_layer_norm(input, residual, weight, bias, eps)
