@@ -22,6 +22,8 @@ class Content(Group):
     vocab_size: int = option(
         0, "tokens that a trained word or bpe has; 0 leaves it to the tokenizer", at_least=0
     )
+    pattern: str = option("gpt2", "how a trained bpe splits text into words: as gpt2's or gpt4's",
+                          choices=("gpt2", "gpt4"))
     val_fraction: float = option(
         0.0005, "share of the documents held out, chosen by a hash of their text; of a single "
         "document, so much of its end", at_least=0.0, below=1.0,
@@ -37,6 +39,8 @@ class Content(Group):
     def rules(self, ok: Callable[..., bool]) -> Iterator[tuple[str, str]]:
         if ok("fraction") and self.fraction > 1:
             yield "fraction", "must be at most 1"
+        if ok("tokenizer", "pattern") and self.pattern != "gpt2" and self.tokenizer != "bpe":
+            yield "pattern", "is for --tokenizer bpe, trained here"
 
 
 @dataclass(frozen=True)

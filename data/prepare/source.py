@@ -70,7 +70,8 @@ class Source:
         name = self.content.tokenizer
         texts = self._texts if name == "char" else self._sample
         try:
-            return tokenizers.get(name, texts, self.content.vocab_size or None)
+            pattern = self.content.pattern if name == "bpe" else None
+            return tokenizers.get(name, texts, self.content.vocab_size or None, pattern)
         except TokenizerError as error:
             raise DataError(f"--tokenizer {name}: {error}") from None
 

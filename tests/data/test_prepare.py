@@ -65,7 +65,8 @@ def source(tmp_path):
 
 @pytest.mark.parametrize("tokenizer", ["byte", "char", "bpe"])
 def test_every_document_is_on_one_side_with_its_boundaries(source, tmp_path, here, tokenizer):
-    manifest = make(source, tmp_path / "out", tokenizer=tokenizer, vocab_size=300)
+    trained = {"vocab_size": 300, "pattern": "gpt4"} if tokenizer == "bpe" else {}
+    manifest = make(source, tmp_path / "out", tokenizer=tokenizer, **trained)
     prepared = open_prepared(tmp_path / "out", verify=True)
     train, val = texts(prepared, "train"), texts(prepared, "val")
     assert sorted(train + val) == sorted(documents(30)) and train and val
