@@ -26,7 +26,7 @@ from data import Batches
 from data.shards import DTYPES, LAYOUT, Header, Tokens
 from gpt.config import Config, from_command_line
 from gpt.models import build_model
-from gpt.train import build_optimizer
+from gpt.state import build_optimizer
 
 from .timing import paired
 

@@ -96,7 +96,8 @@ def load(config: Config, tokenizer: Tokenizer | None = None) -> Source:
     if tokenizer is None and name in ("auto", "char"):
         tokenizer = CharTokenizer.train(corpus.text)
     elif tokenizer is None:
-        tokenizer = tokenizers.get(name, lambda: [corpus.train], config.gpt.vocab_size)
+        size = config.gpt.vocab_size if name in ("word", "bpe") else None
+        tokenizer = tokenizers.get(name, lambda: [corpus.train], size)
     try:
         train, val = (tokenizer.encode(part) for part in (corpus.train, corpus.val))
     except TokenizerError as error:

@@ -90,7 +90,7 @@ _NAMES = {
         batch1 batch2 mat mat1 mat2 vec vec1 vec2 index mask indices src source query key attn_mask
         condition boundaries sorted_sequence sorter running_mean running_var pos_weight weights
         offsets per_sample_weights anchor positive negative fweights aweights prepend append
-        self bernoulli.p scaled_dot_product_attention.value""",
+        qkv residual self bernoulli.p scaled_dot_product_attention.value""",
     VALUE: """div.x div.y floor_divide.x floor_divide.y float_power.x float_power.y rsub.x rsub.y
         ldexp.x ldexp.y clamp_min.min clamp_max.max bucketize.input searchsorted.values
         isin.elements isin.test_elements normal.mean normal.std scatter.src scatter.value
@@ -98,8 +98,8 @@ _NAMES = {
         bernoulli_.p quantile.q gaussian_nll_loss.var where.other""",
     TENSORS: "tensors matrices index_put.indices",
     INT: """dim dim0 dim1 dim2 axis start_dim end_dim dimension diagonal offset k n m row col steps
-        groups chunks upscale_factor downscale_factor num_samples minlength num_groups num_classes
-        decimals ignore_index padding_idx length divisor_override narrow.start slice_scatter.start
+        n_head groups chunks upscale_factor downscale_factor num_samples minlength num_groups
+        num_classes decimals ignore_index padding_idx length divisor_override narrow.start slice_scatter.start
         slice_scatter.end slice_scatter.step unfold.size unfold.step select.index
         select_scatter.index randint_like.low randint_like.high random_.low
         random_.high cov.correction local_response_norm.size repeat_interleave.output_size""",
@@ -165,7 +165,7 @@ def guard(function: Any, name: str = "", home: str | None = None) -> Any:
     if hasattr(function, "op") or hasattr(function, "guarded"):
         return function
     name = name or function.__name__
-    s = signature(function)
+    s = signature(getattr(function, "__wrapped__", function))
     doors = {p: found for p in s.names if (found := door(function.__name__, p, s.defaults))}
     by_place = [doors.get(p) for p in s.positional]
     rest = doors.get(s.variadic or "")
