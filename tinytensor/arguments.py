@@ -99,9 +99,9 @@ _NAMES = {
     TENSORS: "tensors matrices index_put.indices",
     INT: """dim dim0 dim1 dim2 axis start_dim end_dim dimension diagonal offset k n m row col steps
         n_head groups chunks upscale_factor downscale_factor num_samples minlength num_groups
-        num_classes decimals ignore_index padding_idx length divisor_override narrow.start slice_scatter.start
-        slice_scatter.end slice_scatter.step unfold.size unfold.step select.index
-        select_scatter.index randint_like.low randint_like.high random_.low
+        num_classes decimals ignore_index padding_idx length divisor_override narrow.start
+        slice_scatter.start slice_scatter.end slice_scatter.step unfold.size unfold.step
+        select.index select_scatter.index randint_like.low randint_like.high random_.low
         random_.high cov.correction local_response_norm.size repeat_interleave.output_size""",
     INTS: """shape size sizes_ dims shifts stride dilation kernel_size output_padding
         normalized_shape repeats pad padding split_size_or_sections indices_or_sections
