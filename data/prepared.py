@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from data.download import sha256_of
 from data.errors import DataError
-from data.shards import Tokens, sha256_of
+from data.shards import Tokens
 
 VERSION = 1
 MANIFEST, TOKENIZER, UNFINISHED = "manifest.json", "tokenizer.json", "unfinished.json"

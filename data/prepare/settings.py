@@ -6,10 +6,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from gpt.errors import ConfigError
-from gpt.options import Group, Parser, build, flag_of, option
+from gpt.options import Group, Parser, option, resolve
 
 
 @dataclass(frozen=True)
@@ -74,13 +72,7 @@ def from_command_line(argv: Sequence[str] | None = None) -> tuple[str, Settings,
     parser.add_argument("source", nargs="?", metavar="NAME|PATH",
                         help="a corpus, or a text, an archive or a folder of these")
     space, flags, problems = parser.read(argv)
-    settings: Any = None
-    try:
-        settings = build(Settings, flags, {name: f"{flag_of(name)} {{}}" for name in flags})
-    except ConfigError as error:
-        problems += error.problems
     if space.source is None:
         problems.append("what is to be prepared? Name a corpus, a file or a folder")
-    if problems:
-        raise ConfigError(problems)
+    settings = resolve(Settings, flags, problems)
     return space.source, settings, f"python -m data.prepare {shlex.join(argv)}"
