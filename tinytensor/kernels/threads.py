@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from queue import SimpleQueue
 from typing import Any
+
+from . import blas
 
 
 def available_cores() -> int:
@@ -89,7 +90,7 @@ def set_num_threads(n: int) -> None:
     if n < 1:
         raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
     _pool.resize(n)
-    _blas_threads()(n)
+    blas.set_threads()(n)
 
 
 def parallel(function: Callable[[Any], None], blocks: Sequence) -> None:
@@ -130,13 +131,13 @@ class _OneBlasThread:
         with self.lock:
             self.depth += 1
             if self.depth == 1:
-                _blas_threads()(1)
+                blas.set_threads()(1)
 
     def __exit__(self, *exc: object) -> None:
         with self.lock:
             self.depth -= 1
             if self.depth == 0:
-                _blas_threads()(get_num_threads())
+                blas.set_threads()(get_num_threads())
 
 
 _held = _OneBlasThread()
@@ -144,28 +145,3 @@ _held = _OneBlasThread()
 
 def one_blas_thread() -> _OneBlasThread:
     return _held
-
-
-@lru_cache(maxsize=1)
-def _blas_threads() -> Callable[[int], Any]:
-    """The function that sets the threads of the BLAS in NumPy; one that does nothing if unknown."""
-    import ctypes
-
-    from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
-
-    try:
-        library = ctypes.CDLL(_multiarray_umath.__file__)
-    except OSError:
-        return lambda n: None
-    for name in (
-        "scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads",
-        "openblas_set_num_threads64_", "openblas_set_num_threads", "MKL_Set_Num_Threads",
-        "bli_thread_set_num_threads",
-    ):  # fmt: skip
-        try:
-            function = getattr(library, name)
-        except AttributeError:
-            continue
-        function.argtypes, function.restype = [ctypes.c_int], None
-        return function
-    return lambda n: None

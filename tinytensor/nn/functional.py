@@ -25,7 +25,7 @@ from ..ops.elementwise import sigmoid, tanh
 from ..ops.embedding_bag import embedding_bag
 from ..ops.index import embedding, one_hot
 from ..ops.inplace import assign as _assign
-from ..ops.fused import add_layer_norm, packed_attention
+from ..ops.fused import add_layer_norm, linear_cross_entropy, packed_attention
 from ..ops.interpolate import interpolate
 from ..ops.length import cosine_similarity, normalize, pairwise_distance
 from ..ops.losses import (
@@ -74,7 +74,7 @@ def softmin(input: Tensor, dim: int, *, dtype: object = None) -> Tensor:
 
 
 __all__ = [
-    "add_layer_norm", "packed_attention",
+    "add_layer_norm", "linear_cross_entropy", "packed_attention",
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
     "adaptive_max_pool2d", "adaptive_max_pool3d", "alpha_dropout", "avg_pool1d", "avg_pool2d",
     "avg_pool3d", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu",

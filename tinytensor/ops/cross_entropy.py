@@ -82,6 +82,10 @@ def _check_classes(name, input, target, ignore_index, dim):
             f"{name}: input {shape} and target {tuple(target.array.shape)}: target must be "
             f"{shape[:dim] + shape[dim + 1 :]}, input without its {classes} classes"
         )
+    check_targets(name, target, ignore_index, classes)
+
+
+def check_targets(name, target, ignore_index, classes):
     if target.array.dtype.kind not in "iu":
         raise DtypeError(f"{name}: target must hold int64 class numbers, got {target.array.dtype}")
     if isinstance(target.array, np.ndarray):
