@@ -132,8 +132,7 @@ class Training:
         for i in range(accum):
             ids = self.batches.batch(step * accum + i)
             x, y = (tt.tensor(a, device=self.device) for a in ids)  # (B, T)
-            _, loss = self.model(x, y)
-            loss = loss / accum
+            loss = self.model.loss(x, y) / accum
             loss.backward()
             total = total + loss.detach()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip or math.inf)
