@@ -14,23 +14,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from . import blas
-
-
-def available_cores() -> int:
-    """The cores this process may use: its affinity, a container's quota, OMP_NUM_THREADS."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        cores = os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(wanted)) if wanted.isdigit() and int(wanted) else cores
+from .cores import available_cores
 
 
 class _Pool:
