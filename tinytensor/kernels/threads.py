@@ -51,17 +51,6 @@ def _serve(queue: SimpleQueue) -> None:
 _pool = _Pool()
 
 
-def _after_fork() -> None:
-    """A forked child has none of the threads."""
-    size = _pool.size
-    _pool.__init__()  # type: ignore[misc]
-    _pool.size = size
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
 def get_num_threads() -> int:
     """How many threads the CPU kernels use: as many as there are cores, unless set."""
     if not _pool.size:
@@ -125,6 +114,18 @@ class _OneBlasThread:
 
 
 _held = _OneBlasThread()
+
+
+def _after_fork() -> None:
+    """A forked child has none of the threads, nor will they leave what they were inside of."""
+    size = _pool.size
+    _pool.__init__()  # type: ignore[misc]
+    _held.__init__()  # type: ignore[misc]
+    _pool.size = size
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def one_blas_thread() -> _OneBlasThread:
