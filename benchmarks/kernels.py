@@ -85,7 +85,8 @@ def call(case: tuple, device: str) -> Callable[[], object]:
     function, shapes, static = case
     tt.manual_seed(0)
     arguments = [
-        None if s is None else tt.randn(s, device=device).requires_grad_() for s in shapes
+        None if s is None else (0.1 * tt.randn(s, device=device)).detach().requires_grad_()
+        for s in shapes
     ]
     static = {
         k: tt.tensor(v, device=device).array if isinstance(v, np.ndarray) else v

@@ -41,10 +41,13 @@ def numbers(rng, dtype, *shape):
     return rng.standard_normal(shape).astype(dtype)
 
 
-def lce(rng, dtype, n, classes, level=0):
+def lce(rng, dtype, n, classes, level=0, best=0):
     """Some targets do not count; no bias for some n; and gradients that were not foreseen."""
     target = np.where(rng.random(n) < 0.2, -1, rng.integers(0, classes, n))
     bias = numbers(rng, dtype, classes) + np.dtype(dtype).type(level) if level or n % 2 else None
+    if best:
+        bias = np.zeros(classes, dtype)
+        bias[0] = best
     return (
         fused._linear_cross_entropy,
         [numbers(rng, dtype, n, 24), numbers(rng, dtype, classes, 24), bias],
@@ -88,6 +91,7 @@ CASES = {
     "linear_cross_entropy, many classes": lambda rng, d, n: lce(rng, d, min(n, 300), 1500),
     "linear_cross_entropy, large logits": lambda rng, d, n: lce(rng, d, n % 200 + 1, 1100, 90),
     "linear_cross_entropy, small logits": lambda rng, d, n: lce(rng, d, n % 200 + 1, 1100, -90),
+    "linear_cross_entropy, losses of 100": lambda rng, d, n: lce(rng, d, n % 200 + 1, 1100, 0, 100),
     "packed_attention": lambda rng, d, n: (
         fused._packed_attention,
         [numbers(rng, d, 2, n % 140 + 1, 3 * 3 * 8)],

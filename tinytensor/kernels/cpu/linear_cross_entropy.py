@@ -1,12 +1,13 @@
 """The loss of a language model's last layer, whose logits would be the largest array of all.
 
-    logits = x W^T + b,   E = e^logits,   total = its sum over a row
-    loss = ln total - logits[target]
+    logits = x W^T + b,   E = e^(logits - logits[target]),   total = its sum over a row
+    loss = ln total
     d_logits = (E / total - one_hot(target)) * scale,   dx = d_logits W,   dW = d_logits^T x
 
 A tile of E is made, summed, and multiplied with W for dx while it is in the cache. A row's total is
 known only after its last tile, so it is divided out of the products: dx from (E W) / total, dW from
-E^T (x / total). One visit of each number of E, and that for the exponential.
+E^T (x / total). One visit of each number of E, and that for the exponential. Shifted so, no row can
+vanish, and none overflows before its loss is 69.
 
 If a gradient is wanted, E is kept for a chunk of rows until it has served for dW, and the gradients
 are made in the forward; backward scales them by g. Else nothing is kept but a tile.
@@ -30,7 +31,7 @@ TILE_BYTES = 2**20
 WIDE = 1024  # classes: above, threads share them out and not the rows: each reads its part of W
 COLUMNS = 512  # classes of a tile
 SMALL = 2_000_000  # multiply-adds: below, one thread is as fast
-LOW, HIGH = 1e-25, 1e30  # totals between need no shift of the logits
+HIGH = 1e30  # a total above asks for another shift: by the largest logit
 
 _forward = fused._linear_cross_entropy.op.forward
 _rule = fused._linear_cross_entropy.op.rules["x"].function
@@ -70,11 +71,9 @@ class _Chunk:
             for v in _steps(classes, COLUMNS if wide else len(weight)):
                 ones = np.ones((v.stop - v.start, 1), x.dtype)
                 for s in _steps(rows, max(64, TILE_BYTES // ones.nbytes)):
-                    e = np.matmul(x[s], weight[v].T, out=None if E is None else E[s, v])
-                    if self.bias is not None:
-                        e += self.bias[v]
-                    if shift is not None:
-                        e -= shift[s]
+                    e = np.empty((len(x[s]), len(ones)), x.dtype) if E is None else E[s, v]
+                    np.subtract(0 if self.bias is None else self.bias[v], shift[s], out=e)
+                    add_product(x[s], weight[v].T, e)
                     np.exp(e, e)
                     total[i, s] += e @ ones
                     if dx is not None and v.start == classes.start:
@@ -103,28 +102,33 @@ class _Chunk:
         for the other gradients, with E' such that d_logits = rate * E': E' and rate (n, 1)."""
         x, scale, target = self.x, self.scale, self.target
         E = None if dx is None else np.empty((len(x), len(self.weight)), x.dtype)
-        shift, total = None, self.exponentials(None, E, dx)
-        if not (LOW < total.min() and total.max() < HIGH):
+        own, logit = np.empty_like(x), np.empty_like(lse)  # of the target: its row of W, its logit
+
+        def look_up(s: slice) -> None:
+            np.take(self.weight, target[s], axis=0, out=own[s], mode="clip")  # checked before
+            np.vecdot(x[s], own[s], out=logit[s, 0])
+            if self.bias is not None:
+                logit[s, 0] += self.bias[target[s]]
+
+        blocks = row_blocks(len(x), x.strides[0])
+        parallel(look_up, blocks)
+        shift, total = logit, self.exponentials(logit, E, dx)
+        if not total.max() < HIGH:
             shift = self.largest()
             total = self.exponentials(shift, E, dx)
         rate = scale / total
+        np.log(total, out=losses)
+        np.add(losses, shift, out=lse)
+        losses += shift - logit
 
-        def finish(s: slice) -> None:
-            own = self.weight[target[s]]  # (rows, C)
-            logit = np.vecdot(x[s], own)[:, None]
-            if self.bias is not None:
-                logit += self.bias[target[s], None]
-            np.log(total[s], lse[s])
-            if shift is not None:
-                lse[s] += shift[s]
-            np.subtract(lse[s], logit, losses[s])
-            if dx is not None:
-                dx[s] *= rate[s]
-                own *= scale[s]
-                dx[s] -= own
-                E[np.arange(s.start, s.stop), target[s]] -= total[s, 0]
+        def subtract_targets(s: slice) -> None:
+            dx[s] *= rate[s]
+            own[s] *= scale[s]
+            dx[s] -= own[s]
+            E[np.arange(s.start, s.stop), target[s]] -= total[s, 0]
 
-        parallel(finish, row_blocks(len(x), x.strides[0]))
+        if dx is not None:
+            parallel(subtract_targets, blocks)
         return E, rate
 
 
@@ -167,6 +171,7 @@ def _by_chunks(
         E, rate = chunk.run(lse[s], losses[s], None if dx is None else as_rows(dx)[s])
         if ahead:
             _weight_gradients(E, rate, rows[s], dw, db, s.start == 0)
+        del E  # before the next is made
     return np.sum(losses, where=kept) / divisor, lse, (dx, dw, db)
 
 
