@@ -19,8 +19,7 @@ def evaluate(model: Any, batches: Batches, count: int, device: Any) -> float:
     with tt.no_grad():
         for i in range(count):
             x, y = (tt.tensor(ids, device=device) for ids in batches.batch(i))
-            _, loss = model(x, y)
-            total += loss.item()
+            total += model.loss(x, y).item()
     model.train()
     return total / count
 
@@ -47,7 +46,7 @@ def evaluate_text(
     with tt.no_grad():
         for i in range(0, len(starts), batch_size):
             x, y = windows[i : i + batch_size, :-1], targets[i : i + batch_size]
-            _, loss = model(tt.tensor(x, device=device), tt.tensor(y, device=device))
+            loss = model.loss(tt.tensor(x, device=device), tt.tensor(y, device=device))
             total += loss.item() * int((y >= 0).sum())
     model.train()
     return total / (len(tokens) - 1)

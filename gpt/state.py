@@ -64,8 +64,7 @@ class TrainingState:
         total = tt.zeros((), device=device)
         for ids in batches:
             x, y = (tt.tensor(a, device=device) for a in ids)
-            _, loss = self.model(x, y)
-            loss = loss / len(batches)
+            loss = self.model.loss(x, y) / len(batches)
             loss.backward()
             total = total + loss.detach()
         return total

@@ -21,6 +21,7 @@ from .explain import explain
 from .interop import from_dlpack
 from .kernels.memory import release_memory
 from .kernels.threads import get_num_threads, set_num_threads
+from .memory import memory_stats, memory_summary
 from .op import REGISTRY, Saved, op
 from .ops.activations import celu, hardshrink, prelu, relu, selu, threshold
 from .ops.arithmetic import (

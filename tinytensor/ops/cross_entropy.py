@@ -90,6 +90,10 @@ def _check_classes(name, input, target, ignore_index, dim, weight=None):
         raise ShapeError(
             f"{name}: weight {tuple(weight.array.shape)} must be ({classes},), a number a class"
         )
+    check_targets(name, target, ignore_index, classes)
+
+
+def check_targets(name, target, ignore_index, classes):
     if target.array.dtype.kind not in "iu":
         raise DtypeError(f"{name}: target must hold int64 class numbers, got {target.array.dtype}")
     if isinstance(target.array, np.ndarray):

@@ -95,16 +95,21 @@ def linear(input, weight, bias=None):
     if weight.array.ndim == 1:
         out = squeeze(_linear(input, unsqueeze(weight, 0), None), -1)
         return out if bias is None else out + bias
+    check_linear("linear", input, weight, bias)
+    return _linear(input, weight, bias)
+
+
+def check_linear(name, input, weight, bias):
+    """Do input (..., in), weight (out, in) and bias (out,), or None, go together?"""
     w, b = weight.array.shape, None if bias is None else bias.array.shape
     if input.array.ndim == 0 or input.array.shape[-1] != w[-1]:
         raise ShapeError(
-            f"linear: input {tuple(input.array.shape)} and weight {tuple(w)}: the last axis of "
+            f"{name}: input {tuple(input.array.shape)} and weight {tuple(w)}: the last axis of "
             f"input must be {w[-1]}, the last of weight"
         )
     if b is not None and b != (w[0],):
-        raise ShapeError(f"linear: bias {tuple(b)} and weight {tuple(w)}: bias must be ({w[0]},)")
-    one_dtype("linear", input=input, weight=weight, bias=bias)
-    return _linear(input, weight, bias)
+        raise ShapeError(f"{name}: bias {tuple(b)} and weight {tuple(w)}: bias must be ({w[0]},)")
+    one_dtype(name, input=input, weight=weight, bias=bias)
 
 
 @op

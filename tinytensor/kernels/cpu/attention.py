@@ -17,10 +17,10 @@ from ... import random
 from ...op import Saved
 from ...ops import fused, nn
 from ..threads import get_num_threads, one_blas_thread, parallel
-from .blocks import BLOCK_BYTES, plain
+from .blocks import plain
 
 ROWS = 64  # query rows of a tile
-TILE_BYTES = 2 * BLOCK_BYTES  # of the scores of a tile, all its heads together
+TILE_BYTES = 2**19  # of the scores of a tile, all its heads together
 LONG = 500_000  # numbers of keys: above, one token's look at them is worth a second thread
 SAFE = 60.0  # scores within +-60 need no shift: e^60, summed over a long context, is finite
 
