@@ -118,7 +118,9 @@ def add_layer_norm(input, residual, normalized_shape, weight=None, bias=None, ep
 
 
 @op
-def _linear_cross_entropy(xp, x, weight, bias, *, target, ignore_index, divisor, ahead):
+def _linear_cross_entropy(
+    xp, x, weight, bias=None, *, target=None, ignore_index=-100, divisor=1, ahead=False
+):
     """out = (sum of -ln softmax(x weight^T + bias)[target]) / divisor;  x (..., C), target (...)
 
     ahead: a gradient will be asked for, so the forward may as well make it

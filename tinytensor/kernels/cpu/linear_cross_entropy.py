@@ -177,7 +177,7 @@ def _by_chunks(
 
 @fused._linear_cross_entropy.kernel("cpu")
 def _(
-    xp: Any, x: Any, weight: Any, bias: Any,
+    xp: Any, x: Any, weight: Any, bias: Any = None,
     *, target: Any, ignore_index: int, divisor: int, ahead: bool,
 ) -> Any:  # fmt: skip
     if not plain(x, weight, bias):
