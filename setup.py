@@ -5,9 +5,10 @@ from setuptools import find_packages, setup
 # what gpt/ and data/ import
 train = ["rich", "matplotlib", "safetensors", "pooch", "regex", "tiktoken"]
 data = ["zstandard", "pyarrow"]  # archives beyond the standard library's: .zst and .parquet
+tensorboard, wandb = ["tensorboardX"], ["wandb"]  # where metrics can go, beside the run folder
 lint = ["ruff", "mypy"]
 # the judges: torch (expecttest is what its database of operators imports), tokenizers, transformers
-test = [*train, *data, "pytest", "pytest-xdist", "hypothesis", "scipy"]
+test = [*train, *data, *tensorboard, "pytest", "pytest-xdist", "hypothesis", "scipy"]
 test += ["torch==2.13.0", "expecttest", "tokenizers", "transformers"]
 
 setup(
@@ -23,6 +24,8 @@ setup(
     extras_require={
         "train": train,
         "data": data,
+        "tensorboard": tensorboard,
+        "wandb": wandb,
         "test": test,
         "lint": lint,
         "cuda12": ["cupy-cuda12x[ctk]", "ml_dtypes"],

@@ -3,39 +3,44 @@
     checkpoints/002000/
       model.safetensors        weights, by their names in the model
       optimizer.safetensors    the optimizer's arrays
-      state.json               all else: step, settings, tokenizer, optimizer's numbers, versions,
-                               and the sha256 of the other two
+      state.json               all else: step, settings, tokenizer, random numbers, metrics so far,
+                               versions, the sha256 of the other two, and its own
 
-A folder is written under another name, flushed to the disk, then renamed: a crash at any instant
-leaves the previous checkpoints as they were.
+A folder is written under another name, flushed to the disk, then renamed, and renamed before it is
+deleted: a crash at any instant leaves the other checkpoints as they were. What it does not do: put
+a training run back together, see gpt/state.py.
 """
 
 import hashlib
 import json
-import os
 import platform
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as read_safetensors
 from safetensors.numpy import save as to_safetensors
 
-from . import tokenizers
-from .config import Config, from_dict
-from .errors import ConfigError, UserError
+from tinytensor.errors import CheckpointError as Misfit
+from tinytensor.serialize.safetensors import load_safetensors
 
-VERSION = 1
+from . import durable, tokenizers
+from .config import Config, from_dict, hash_of
+from .errors import ConfigError, UserError
+from .packing import arrays_of, pack, unpack
+
+VERSION = 2
+LARGE = 2**26  # weights: what is not, may be built before it turns out not to fit
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
 class CheckpointError(UserError):
     """A checkpoint that is not there, is damaged, or is not what it says."""
+
+
+# ------------------------------------------------------------------------------ writing
 
 
 def save(
@@ -45,49 +50,81 @@ def save(
     optimizer: Any,
     tokenizer: tokenizers.Tokenizer,
     config: Config,
+    *,
+    files: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    finite: bool = True,
     **more: Any,
 ) -> Path:
     """Write checkpoint `step` into `folder` and return its path. `more` joins state.json.
 
     A step that is there already is the same step of the same run: it is left alone.
+    files    further files, and their arrays by name
+    finite   refuse weights and moments that are not: what cannot be trained on is not worth keeping
     """
     final = folder / f"{step:06d}"
     if final.exists():
         return final
     moments, numbers = pack(optimizer.state_dict())
-    files = {WEIGHTS: to_safetensors(arrays_of(model.state_dict())),
-             OPTIMIZER: to_safetensors(moments)}  # fmt: skip
+    arrays = {WEIGHTS: arrays_of(model.state_dict()), OPTIMIZER: moments, **(files or {})}
+    if finite:
+        for name, group in arrays.items():
+            check_finite(group, f"step {step} is not saved, earlier checkpoints are: {name}")
     state = {
         "version": VERSION,
         "step": step,
         "config": asdict(config),
+        "config_hash": hash_of(config),
         "tokenizer": tokenizer.to_dict(),
         "tokenizer_hash": tokenizer.hash,
         "optimizer": numbers,
-        **more,
-        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        **more,
     }
-    files[STATE] = json.dumps(state, indent=1).encode()
-    for unfinished in folder.glob(".unfinished-*"):
-        shutil.rmtree(unfinished)
-    temporary = folder / f".unfinished-{step:06d}"
+
+    def contents() -> Iterator[tuple[str, bytes]]:
+        sha256 = {}
+        for name, group in arrays.items():
+            data = to_safetensors(dict(group))
+            sha256[name] = hashlib.sha256(data).hexdigest()
+            yield name, data
+        yield STATE, sealed({**state, "sha256": sha256})
+
     try:
-        temporary.mkdir()
-        for name, data in files.items():
-            with (temporary / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        sync_folder(temporary)
-        temporary.rename(final)
-        sync_folder(folder)
+        durable.sweep(folder)
+        durable.write_folder(final, contents())
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(
             f"checkpoint {final} could not be written: {error.strerror}; earlier ones are intact"
         ) from error
     return final
+
+
+def sealed(state: Mapping[str, Any]) -> bytes:
+    """state.json: JSON that ends with its own sha256."""
+    return json.dumps({**state, "seal": seal(state)}, indent=1).encode()
+
+
+def seal(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def prune(folder: Path, keep: int, losses: Mapping[int, float]) -> None:
+    """Remove all but the last `keep` >= 1 checkpoints and the one of lowest loss."""
+    steps = saved_steps(folder)
+    measured = [step for step in steps if step in losses]
+    kept = {*steps[-keep:], *([min(measured, key=losses.__getitem__)] if measured else [])}
+    for step in steps:
+        if step not in kept:
+            durable.remove_folder(folder / f"{step:06d}")
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """The steps that have a checkpoint, in order."""
+    names = [p.name for p in folder.iterdir() if p.is_dir()]
+    return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
+
+
+# ------------------------------------------------------------------------------ reading
 
 
 class Checkpoint:
@@ -103,78 +140,136 @@ class Checkpoint:
         """The checkpoint at `path`, or the last one of the run at `path`."""
         path = Path(path).expanduser()
         if not path.is_dir():
-            raise CheckpointError(f"{path}: there is no such folder{near(path)}")
+            what = "is a file, not a run folder" if path.exists() else "there is no such folder"
+            raise CheckpointError(f"{path}: {what}{near(path)}")
         if (path / STATE).exists():
             return cls(path)
         if not (path / "checkpoints").is_dir():
             raise CheckpointError(
                 f"{path}: is neither a run (it has no checkpoints/) nor a checkpoint (no {STATE})"
             )
-        saved = [p for p in (path / "checkpoints").iterdir() if p.name.isdigit()]
-        if not saved:
+        steps = saved_steps(path / "checkpoints")
+        if not steps:
             raise CheckpointError(f"{path}: the run has saved no checkpoint yet; see --save-every")
-        return cls(max(saved, key=lambda p: int(p.name)))
+        return cls(path / "checkpoints" / f"{steps[-1]:06d}")
 
     @cached_property
     def config(self) -> Config:
         try:
-            return from_dict(self.state["config"], f"{self.path / STATE}")
+            config = from_dict(self.state["config"], f"{self.path / STATE}")
         except ConfigError as error:
             raise CheckpointError(str(error)) from error
+        gpt, path = config.gpt, self.path / WEIGHTS
+        least = gpt.n_embd * (gpt.vocab_size + gpt.block_size + 12 * gpt.n_layer * gpt.n_embd)
+        if config.model == "gpt" and path.is_file() and least > max(path.stat().st_size, LARGE):
+            raise CheckpointError(
+                f"{self.path / STATE}: describes a model of {least:,} weights or more, and {path} "
+                f"has {path.stat().st_size:,} bytes"
+            )
+        return config
 
     @cached_property
     def tokenizer(self) -> tokenizers.Tokenizer:
-        """The tokenizer it was trained with, checked by its hash."""
-        state = self.state["tokenizer"]
-        kind = tokenizers.TYPES.get(state.get("type"))
-        if kind is None:
-            raise CheckpointError(f"{self.path}: unknown tokenizer type {state.get('type')!r}")
-        tokenizer = kind.from_dict(state)
+        """The tokenizer it was trained with, checked by its hash and against the model."""
+        where = self.path / STATE
+        try:
+            tokenizer = tokenizers.from_dict(self.state["tokenizer"])
+        except tokenizers.TokenizerError as error:
+            raise CheckpointError(f"{where}: {error}") from error
         if tokenizer.hash != self.state["tokenizer_hash"]:
-            raise CheckpointError(f"{self.path / STATE}: the tokenizer is not the one saved")
+            raise CheckpointError(f"{where}: the tokenizer is not the one saved")
+        if tokenizer.vocab_size > self.config.gpt.vocab_size:
+            raise CheckpointError(
+                f"{where}: the tokenizer is not this model's: it has {tokenizer.vocab_size} "
+                f"tokens, the model knows {self.config.gpt.vocab_size}"
+            )
         return tokenizer
 
-    def weights(self) -> dict[str, np.ndarray]:
-        return self._arrays(WEIGHTS)
+    def weights(self, finite: bool = True) -> dict[str, np.ndarray]:
+        """Floats by name, read-only: mapped, so none is in memory twice."""
+        weights = self.arrays(WEIGHTS, finite)
+        for name, array in weights.items():
+            if array.dtype.kind != "f":
+                raise CheckpointError(f"{self.path / WEIGHTS}: {name} is {array.dtype}, not floats")
+        return weights
 
-    def optimizer_state(self) -> Any:
+    def load_into(self, model: Any, finite: bool = True) -> None:
+        """Copy the weights into a model of the same settings."""
+        weights = self.weights(finite)
+        for name, own in model.state_dict().items():
+            if name in weights and weights[name].dtype != own.array.dtype:
+                raise CheckpointError(f"{self.path / WEIGHTS}: {name} is {weights[name].dtype}, "
+                                      f"the model's is {own.array.dtype}")
+        try:
+            model.load_state_dict(weights)
+        except Misfit as error:
+            reasons = "; ".join(str(error).split("\n  ")[1:])
+            raise CheckpointError(
+                f"{self.path / WEIGHTS}: does not fit the settings in {STATE}: {reasons}"
+            ) from error
+
+    def optimizer_state(self, finite: bool = True) -> Any:
         """What `optimizer.load_state_dict` takes, its arrays in NumPy's."""
-        return unpack(self._arrays(OPTIMIZER), self.state["optimizer"])
+        try:
+            return unpack(self.arrays(OPTIMIZER, finite), self.state["optimizer"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{self.path / OPTIMIZER}: lacks {error}") from error
 
-    def _arrays(self, name: str) -> dict[str, np.ndarray]:
+    def arrays(self, name: str, finite: bool = True) -> dict[str, np.ndarray]:
+        """The arrays of one of its files."""
         path = self.path / name
         try:
-            data = path.read_bytes()
+            if not path.is_file():  # a pipe or a device would be read for ever
+                raise CheckpointError(f"{path}: is missing" if not path.exists() else
+                                      f"{path}: is not a file")
+            if digest(path) != self.state["sha256"].get(name):
+                raise CheckpointError(f"{path}: is damaged: its sha256 is not the one in {STATE}")
+            arrays = load_safetensors(path)
         except OSError as error:
             raise CheckpointError(f"{path}: {error.strerror}") from error
-        if hashlib.sha256(data).hexdigest() != self.state["sha256"].get(name):
-            raise CheckpointError(f"{path}: is damaged: its sha256 is not the one in {STATE}")
-        try:
-            return read_safetensors(data)
-        except (SafetensorError, ValueError) as error:
-            raise CheckpointError(f"{path}: is not safetensors: {error}") from error
+        except Misfit as error:
+            raise CheckpointError(str(error)) from error
+        if finite:
+            check_finite(arrays, str(path))
+        return arrays
 
     def _read_state(self) -> dict[str, Any]:
         path = self.path / STATE
+        if not path.is_file():
+            raise CheckpointError(f"{path}: is missing, or not a file")
         try:
             state = json.loads(path.read_bytes())
         except OSError as error:
             raise CheckpointError(f"{path}: {error.strerror}") from error
         except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or meant to harm
             raise CheckpointError(f"{path}: is damaged: {error}") from error
-        kinds = {"version": int, "step": int, "config": dict, "tokenizer": dict,
-                 "tokenizer_hash": str, "optimizer": dict, "sha256": dict}  # fmt: skip
         if not isinstance(state, dict):
             raise CheckpointError(f"{path}: is damaged: not an object")
+        version = state.get("version")
+        if type(version) is int and version != VERSION:
+            by = "a newer" if version > VERSION else "an older"
+            raise CheckpointError(f"{path}: has version {version}, and this program reads "
+                                  f"{VERSION}: it was written by {by} one")
+        kinds = {"version": int, "step": int, "config": dict, "tokenizer": dict,
+                 "tokenizer_hash": str, "optimizer": dict, "sha256": dict}  # fmt: skip
         for name, kind in kinds.items():
-            if not isinstance(state.get(name), kind):
+            if type(state.get(name)) is not kind:
                 raise CheckpointError(f"{path}: is damaged: it has no valid {name!r}")
-            if name == "version" and state["version"] > VERSION:
-                raise CheckpointError(
-                    f"{path}: has version {state['version']}, and this program reads up to "
-                    f"{VERSION}: it was written by a newer one"
-                )
+        if state.pop("seal", None) != seal(state):
+            raise CheckpointError(f"{path}: is damaged: its sha256 is not the one it ends with")
         return state
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_finite(arrays: Mapping[str, np.ndarray], where: str) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise CheckpointError(f"{where}: {name} has values that are not finite")
 
 
 def near(path: Path) -> str:
@@ -182,48 +277,3 @@ def near(path: Path) -> str:
     parent = path.parent
     names = sorted(p.name for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
     return f"; {parent} has {', '.join(names[:8])}" if names else ""
-
-
-def arrays_of(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(t.numpy(force=True)) for name, t in tensors.items()}
-
-
-def pack(tree: Any) -> tuple[dict[str, np.ndarray], Any]:
-    """Split a state_dict: its arrays by path, and the rest as JSON with `{"array": path}` in it."""
-    arrays: dict[str, np.ndarray] = {}
-
-    def walk(node: Any, path: str) -> Any:
-        if isinstance(node, Mapping):
-            return {str(key): walk(value, f"{path}.{key}") for key, value in node.items()}
-        if isinstance(node, list | tuple):
-            return [walk(value, f"{path}.{i}") for i, value in enumerate(node)]
-        if hasattr(node, "numpy"):
-            arrays[path[1:]] = np.ascontiguousarray(node.numpy(force=True))
-            return {"array": path[1:]}
-        return node
-
-    rest = walk(tree, "")
-    return arrays, rest
-
-
-def unpack(arrays: Mapping[str, np.ndarray], node: Any) -> Any:
-    """Undo `pack`. JSON has no integer keys, state_dicts do: keys of digits become integers."""
-    if isinstance(node, dict):
-        if node.keys() == {"array"}:
-            if node["array"] not in arrays:
-                raise CheckpointError(f"{OPTIMIZER}: lacks {node['array']!r}")
-            return arrays[node["array"]]
-        return {int(k) if k.isdigit() else k: unpack(arrays, v) for k, v in node.items()}
-    if isinstance(node, list):
-        return [unpack(arrays, value) for value in node]
-    return node
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; Windows has no call for it."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -2,17 +2,19 @@
 
 Values are taken from the defaults below, then a preset (gpt/presets/NAME.toml), then
 `--config FILE.toml`, then flags; the later one wins. What a run resolved to is printed and written
-to its config.toml, which `--config` reads back.
+to its config.toml, which `--config` reads back. A resumed run starts from its own settings instead
+of the first two, and only those marked `resumable` may differ: the others would make it another.
 
 Needs the standard library alone, so that a wrong flag is answered before anything is loaded.
 """
 
+import hashlib
 import json
 import sys
 import textwrap
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ class GPTConfig(Group):
     """Architecture: by itself GPT-2 small, 124,439,808 parameters; presets are smaller."""
 
     vocab_size: int = option(
-        50257, "symbols the model knows; the tokenizer decides it", at_least=1, flag=False
+        50257, "tokens the model knows: bpe and word are trained to have so many, other tokenizers "
+        "decide for themselves", at_least=1,
     )
     block_size: int = option(1024, "context: how many tokens the model sees at once", at_least=1)
     n_layer: int = option(12, "blocks on top of each other: depth", at_least=1)
@@ -63,7 +66,7 @@ class GPTConfig(Group):
 
     def rules(self, ok: Callable[..., bool]) -> Iterator[tuple[str, str]]:
         if ok("n_head", "n_embd") and self.n_embd % self.n_head:
-            divisors = [n for n in range(1, self.n_embd + 1) if self.n_embd % n == 0]
+            divisors = [n for n in range(1, min(self.n_embd, 9999) + 1) if self.n_embd % n == 0]
             near = sorted(sorted(divisors, key=lambda n: (abs(n - self.n_head), -n))[:2])
             yield "n_head", (f"must divide n_embd = {self.n_embd}, as "
                              + " or ".join(map(str, near)) + " would")
@@ -73,14 +76,22 @@ class GPTConfig(Group):
 class DataConfig(Group):
     """Data: what is read, and how it is cut."""
 
-    data: str = option("tales", "a corpus (tales, oz, dorothy, shakespeare) or a text file's path")
+    data: str = option(
+        "tales", "a corpus (tales, oz, dorothy, shakespeare), a text file's path, or a folder that "
+        "data.prepare made", resumable=True,
+    )
+    tokenizer: str = option(
+        "auto", "char, word, byte, bpe, gpt2, or the path of one that was saved; auto is that of "
+        "prepared data, and char for a text"
+    )
     val_fraction: float = option(
         0.1, "share of the text, from its end, that is never trained on", above=0.0, below=1.0
     )
     n_chars: int = option(
         0, "only so many characters, or so many tales; 0 takes all there is", at_least=0
     )
-    data_dir: str = option("", "where downloads are kept; empty is the user's cache folder")
+    data_dir: str = option("", "where downloads are kept; empty is the user's cache folder",
+                           resumable=True)
     batch_size: int = option(12, "sequences of block_size tokens per batch", at_least=1)
 
 
@@ -88,13 +99,17 @@ class DataConfig(Group):
 class OptimConfig(Group):
     """Optimisation: AdamW, its learning rate over time, and what steadies it."""
 
-    max_steps: int = option(2000, "optimizer steps", at_least=1)
+    max_steps: int = option(2000, "optimizer steps", at_least=1, resumable=True)
     lr: float = option(1e-3, "peak learning rate; small models bear more than large ones", above=0)
     schedule: str = option(
         "cosine", "after warmup: cosine down to min_lr, or constant at lr",
         choices=("cosine", "constant"),
     )
     min_lr: float = option(1e-4, "where the cosine ends; a tenth of lr is usual", at_least=0.0)
+    decay_steps: int = option(
+        0, "the step at which the cosine ends, for a run that may go on for more; 0 is max_steps",
+        at_least=0,
+    )
     warmup_steps: int = option(
         100, "steps of linear rise to lr, while Adam's moments are still noise", at_least=0
     )
@@ -111,6 +126,14 @@ class OptimConfig(Group):
         1, "batches whose gradients are averaged into one step: a larger batch in less memory",
         at_least=1,
     )
+    skip_spikes: float = option(
+        0.0, "leave out a step whose loss lies so many standard deviations above the recent ones; "
+        "0 never does", at_least=0.0,
+    )
+    max_skipped: int = option(
+        10, "steps left out in a row, for a spike or a number that is not finite, before the run "
+        "stops and keeps what is needed to repeat the last of them", at_least=0, resumable=True,
+    )
 
     def rules(self, ok: Callable[..., bool]) -> Iterator[tuple[str, str]]:
         falls = ok("lr", "min_lr", "schedule") and self.schedule == "cosine"
@@ -118,6 +141,8 @@ class OptimConfig(Group):
             yield "min_lr", f"must not exceed lr = {self.lr}, unless schedule is 'constant'"
         if ok("warmup_steps", "max_steps") and self.warmup_steps > self.max_steps:
             yield "warmup_steps", f"must not exceed max_steps = {self.max_steps}"
+        if ok("warmup_steps", "decay_steps") and 0 < self.decay_steps < self.warmup_steps:
+            yield "decay_steps", f"must not be below warmup_steps = {self.warmup_steps}"
 
 
 @dataclass(frozen=True)
@@ -125,22 +150,29 @@ class EvalConfig(Group):
     """Evaluation: how often, and on how much."""
 
     eval_every: int = option(250, "steps between evaluations; the last step is always one",
-                             at_least=1)
+                             at_least=1, resumable=True)
     eval_batches: int = option(
         20, "batches of train and of val; always the same ones, so losses compare", at_least=1
     )
     final_chars: int = option(
-        200_000, "held-out text that the last loss is measured on: each character once, with at "
-        "least half a block before it", at_least=2,
+        200_000, "held-out text that the last loss is measured on: each character (token) once, "
+        "with at least half a block before it", at_least=2, resumable=True,
     )
     log_every: int = option(
-        10, "steps between readings of the loss: reading it waits for the device", at_least=1
+        10, "steps between readings of the loss: reading it waits for the device", at_least=1,
+        resumable=True,
     )
-    samples: int = option(4, "texts written at the end, side by side", at_least=1)
-    sample_chars: int = option(600, "characters of each; 0 writes none", at_least=0)
+    patience: int = option(
+        0, "evaluations in a row without a better val loss after which the run stops; 0 never does",
+        at_least=0, resumable=True,
+    )
+    samples: int = option(4, "texts written at the end, side by side", at_least=1, resumable=True)
+    sample_every: int = option(0, "steps between such texts; 0 writes them at the end only",
+                               at_least=0, resumable=True)
+    sample_chars: int = option(600, "characters of each; 0 writes none", at_least=0, resumable=True)
     sample_temperature: float = option(
         0.7, "of these texts; 1 is as the model learned, slips and all, lower is safer",
-        at_least=0.0,
+        at_least=0.0, resumable=True,
     )
 
 
@@ -151,11 +183,21 @@ class RunConfig(Group):
     out: str = option("", "run folder; empty takes the next free runs/PRESET, runs/PRESET-2, ...")
     device: str = option(
         "auto", "cpu, cuda, cuda:N, or auto: cuda where it works, else cpu",
-        pattern=r"auto|cpu|cuda(:\d+)?", expected="cpu, cuda, cuda:N or auto",
+        pattern=r"auto|cpu|cuda(:\d+)?", expected="cpu, cuda, cuda:N or auto", resumable=True,
     )
     seed: int = option(1337, "of weights, batches, dropout and samples: same seed, same run",
                        at_least=0, below=2**64)
-    save_every: int = option(0, "steps between checkpoints; 0 saves at the end only", at_least=0)
+    save_every: int = option(0, "steps between checkpoints; 0 saves at the end only", at_least=0,
+                             resumable=True)
+    keep: int = option(
+        0, "checkpoints to keep: the last so many, and the one of best val loss, which is then "
+        "saved whenever there is one; 0 keeps all", at_least=0, resumable=True,
+    )
+    log_to: str = option(
+        "", "beside metrics.jsonl and metrics.csv: tensorboard, wandb, or both with a comma",
+        pattern=r"((tensorboard|wandb)(,(tensorboard|wandb))*)?", expected="tensorboard, "
+        "wandb, or both with a comma between", resumable=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -172,26 +214,71 @@ class Config(Group):
     run: RunConfig = RunConfig()
 
 
-def from_command_line(argv: Sequence[str] | None = None) -> Config:
-    """What `python -m gpt.train ARGV` asks for; one ConfigError with every problem in it."""
-    argv = sys.argv[1:] if argv is None else argv
-    space, flags, problems = parser().read(argv)
-    files, origin = {}, {name: f"{flag_of(name)} {{}}" for name in flags}
-    if space.config is not None:
-        files = read_toml(Path(space.config), problems)
-        origin = {name: f"{space.config}: {name} = {{}}" for name in files} | origin
-    preset = flags.get("preset", files.get("preset", Config.preset))
-    try:
-        values = read_preset(preset) | files | flags
-        if space.help:
+class CommandLine:
+    """What `python -m gpt.train ARGV` asks for; `problems` are reported with those found later."""
+
+    def __init__(self, argv: Sequence[str]):
+        space, flags, self.problems = parser().read(argv)
+        files: dict[str, Any] = {}
+        self.origin = {name: f"{flag_of(name)} {{}}" for name in flags}
+        if space.config is not None:
+            files = read_toml(Path(space.config), self.problems)
+            self.origin = {n: f"{space.config}: {n} = {{}}" for n in files} | self.origin
+        self.given = files | flags
+        self.resume: str | None = space.resume
+        self.help: bool = space.help
+
+    def config(self) -> Config:
+        """The settings of a new run; one ConfigError with every problem in it."""
+        try:
+            values = read_preset(self.given.get("preset", Config.preset)) | self.given
+        except ConfigError as error:
+            raise ConfigError(self.problems + error.problems) from error
+        if self.help:
             parser(values).print_help()
             raise SystemExit(0)
-        config = build(Config, values, origin)
-    except ConfigError as error:
-        problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-    return config
+        problems = []
+        if values.get("tokenizer") == "bpe" and "vocab_size" not in values:
+            problems.append("--tokenizer bpe: needs --vocab-size, the number of tokens to train: "
+                            "1024 suits a book")
+        return self._build(values, problems)
+
+    def resumed(self, saved: Config) -> Config:
+        """The settings of a run that goes on: its own, but for those that may change.
+
+        max_steps may, and the cosine still ends where it did: what the run has learned so far is
+        what a longer one would have learned by then.
+        """
+        old, known = values_of(saved), settings(Config)
+        changed = [name for name, value in self.given.items() if value != old[name]]
+        fixed = [
+            f"{self.origin[name].format(self.given[name])}: the run has {old[name]!r}, and with "
+            "another value it would be another run"
+            for name in changed if not known[name].metadata.get("resumable")
+        ]  # fmt: skip
+        if fixed:
+            free = [flag_of(name) for name, f in known.items() if f.metadata.get("resumable")]
+            fixed.append(f"--resume can change {', '.join(free)}")
+        config = self._build(old | self.given, fixed)
+        if config.optim.max_steps != saved.optim.max_steps and not saved.optim.decay_steps:
+            ends = replace(config.optim, decay_steps=saved.optim.max_steps)
+            config = replace(config, optim=ends)
+        return config
+
+    def _build(self, values: Mapping[str, Any], problems: Sequence[str]) -> Config:
+        found = [*self.problems, *problems]
+        try:
+            config = build(Config, values, self.origin)
+        except ConfigError as error:
+            found += error.problems
+        if found:
+            raise ConfigError(found)
+        return config
+
+
+def from_command_line(argv: Sequence[str] | None = None) -> Config:
+    """The settings of the new run that `python -m gpt.train ARGV` asks for."""
+    return CommandLine(sys.argv[1:] if argv is None else argv).config()
 
 
 def parser(shown: Mapping[str, Any] | None = None) -> Parser:
@@ -202,6 +289,8 @@ def parser(shown: Mapping[str, Any] | None = None) -> Parser:
     p.add_argument("-h", "--help", action="store_true",
                    help="show this, with the defaults of --preset, and exit")
     p.add_argument("--config", metavar="FILE", help="settings in TOML, such as a run's config.toml")
+    p.add_argument("--resume", metavar="RUN", help="go on with an interrupted run, bit for bit; "
+                   "flags that would make it another run are refused")
     return p
 
 
@@ -259,9 +348,26 @@ def from_dict(tables: Mapping[str, Any], where: str) -> Config:
     return build(Config, values, {name: f"{where}: {name} = {{}}" for name in values})
 
 
+def values_of(config: Config) -> dict[str, Any]:
+    """All settings, flat."""
+    parts = [config, *(getattr(config, name) for name in groups(Config))]
+    return {key: getattr(part, key) for part in parts for key in own_settings(type(part))}
+
+
+def hash_of(config: Config) -> str:
+    """sha256 of the settings that decide the weights: runs of one hash on one machine are equal."""
+    values, optim = values_of(config), config.optim
+    for name, f in settings(Config).items():
+        if f.metadata.get("resumable") and name != "data":
+            del values[name]
+    del values["out"]
+    values["decay_steps"] = optim.schedule == "cosine" and (optim.decay_steps or optim.max_steps)
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def summary(config: Config) -> str:
     """All settings, a paragraph per group: what a person reads before a run."""
-    lines = [f"preset  {config.preset}, model {config.model}"]
+    lines = [f"preset  {config.preset}, model {config.model}, settings {hash_of(config)[:12]}"]
     for name, group in groups(Config).items():
         values = {key: getattr(getattr(config, name), key) for key in own_settings(group)}
         text = ", ".join(f"{k} {v}" for k, v in values.items() if v != "")

@@ -1,12 +1,12 @@
 """Convert models between formats: `python -m gpt.convert SOURCE DEST [--format hf|run|pickle]`."""
 
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, UserError, command
-from .options import Group, Parser, build, flag_of, option
+from .options import Group, Parser, option, resolve
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Conversion(Group):
         "the lecture it is after", pattern="|pre|post", expected="pre or post",
     )
     activation: str = option(
-        "", "gelu_tanh, gelu or relu, where the source does not say", pattern="|gelu_tanh|gelu|relu",
-        expected="gelu_tanh, gelu or relu",
+        "", "gelu_tanh, gelu or relu, where the source does not say",
+        pattern="|gelu_tanh|gelu|relu", expected="gelu_tanh, gelu or relu",
     )
     allow_non_finite: bool = option(False, "convert weights that are NaN or infinite, too")
 
@@ -76,13 +76,7 @@ def from_command_line(argv: list[str]) -> tuple[tuple[str, str], Conversion]:
     space, values, problems = parser.read(argv)
     if space.source is None or space.dest is None:
         problems.append("name what to convert, and to what: python -m gpt.convert runs/tales gpt2")
-    try:
-        conversion = build(Conversion, values, {name: f"{flag_of(name)} {{}}" for name in values})
-    except ConfigError as error:
-        problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-    return (space.source, space.dest), conversion
+    return (space.source, space.dest), resolve(Conversion, values, problems)
 
 
 def free(dest: Path) -> None:

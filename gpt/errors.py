@@ -57,6 +57,10 @@ def command(main: Callable[[], int | None]) -> Callable[[], int]:
                 raise  # ours: a bug, not something to install
             say(f"{package} is not installed: run pip install -e '.[train]', or make train")
             return 2
+        except MemoryError as error:
+            say(f"out of memory: {error or 'no more is to be had'}; lower --batch-size "
+                "(--grad-accum keeps the tokens of a step), --block-size, or the model's size")
+            return 2
         except Exception as error:
             if not is_mistake(error):
                 raise

@@ -153,7 +153,7 @@ def named(weights: Mapping[str, Weight]) -> dict[str, Weight]:
         if BUFFERS.fullmatch(name):
             continue
         if name in found:
-            raise PretrainedError(f"{weight.where}: is there twice, with `transformer.` and without")
+            raise PretrainedError(f"{weight.where}: is there twice, with and without transformer.")
         found[name] = weight._replace(turned=bool(CONV1D.fullmatch(name)))
     return found
 

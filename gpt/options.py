@@ -23,7 +23,10 @@ Problem = tuple[str, Any, str]  # field name, its value, what is wrong with it
 
 
 def option(default: Any, why: str, *, flag: bool = True, **bounds: Any) -> Any:
-    """A field and the reason for it. Bounds: at_least, above, below, choices, pattern, expected."""
+    """A field and the reason for it. Bounds: at_least, above, below, choices, pattern, expected.
+
+    Whatever else is given is kept beside them in the field's metadata.
+    """
     return dataclasses.field(default=default, metadata={"why": why, "flag": flag, **bounds})
 
 
@@ -124,6 +127,17 @@ def build(cls: type[T], values: Mapping[str, Any], origin: Mapping[str, str]) ->
             for name, value, fault in found
         )
     return whole
+
+
+def resolve(cls: type[T], values: Mapping[str, Any], problems: Sequence[str]) -> T:
+    """`build` from what flags gave, or one ConfigError with these problems and its own."""
+    try:
+        built = build(cls, values, {name: f"{flag_of(name)} {{}}" for name in values})
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems]) from None
+    if problems:
+        raise ConfigError(problems)
+    return built
 
 
 def flag_of(name: str) -> str:

@@ -13,18 +13,20 @@ def plot(
     title: str = "",
     levels: Mapping[str, float] | None = None,
     floor: float | None = None,
+    per: float = 1.0,
 ) -> None:
     """Draw `train_loss`, `eval_train_loss` and `val_loss` by step into a PNG.
 
     `levels`: losses to compare with, by name (`{"5-gram": 1.75}`). `floor`: the entropy of the
-    data. A batch's own loss is drawn thin: it is noisy, and falls before the others do.
+    data. A batch's own loss is drawn thin: it is noisy, and falls before the others do. `per`:
+    characters per token: losses are drawn per character.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     def curve(name: str) -> tuple[list[int], list[float]]:
         points = [(r["step"], r[name]) for r in history if r.get(name) is not None and r["step"]]
-        return [s for s, _ in points], [v for _, v in points]
+        return [s for s, _ in points], [v / per for _, v in points]
 
     figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)

@@ -6,7 +6,7 @@
     a file     a pickle of ours, a torch file           gpt/foreign.py: nanoGPT, the course
 
 Reading executes nothing. Weights stay in their mapped files, under our names, until each is copied
-into the model, so that memory holds the model and one tensor more.
+into the model, so that memory holds the model and at most one tensor more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-import tinytensor as tt
 from tinytensor import nn, serialize
 
 from .checkpoint import near
@@ -49,9 +48,15 @@ class Weight(NamedTuple):
         """Of the parameter that it becomes."""
         return self.array.shape[::-1] if self.turned else self.array.shape
 
-    def read(self) -> np.ndarray:
-        array = serialize.widen(self.array)
-        return array.T if self.turned else array
+    def copy_to(self, target: np.ndarray) -> None:
+        """Into float32 memory, without another array in between."""
+        array = self.array.T if self.turned else self.array
+        if array.dtype == serialize.BFLOAT16:  # float32's upper half
+            bits = target.view(np.uint32)
+            bits[...] = array["bfloat16"]
+            bits <<= 16
+        else:
+            target[...] = array
 
 
 @dataclass
@@ -166,13 +171,12 @@ def load(source: Source, device: str = "cpu", allow_non_finite: bool = False) ->
         model = GPT(source.config)
     own = dict(model.named_parameters())
     check_names_and_shapes(source, own)
-    with tt.no_grad():
-        for name, parameter in own.items():
-            weight = source.weights.pop(name)
-            parameter.copy_(tt.as_tensor(np.ascontiguousarray(weight.read())))
-            serialize.release(weight.array)
-            if not allow_non_finite:
-                check_finite(parameter.array, weight.where)
+    for name, parameter in own.items():
+        weight = source.weights.pop(name)
+        weight.copy_to(parameter.array)
+        serialize.release(weight.array)
+        if not allow_non_finite:
+            check_finite(parameter.array, weight.where)
     return model.to(device).eval()
 
 

@@ -1,229 +1,248 @@
 """Train a model on text: `python -m gpt.train --help`.
 
 Batches and learning rate are functions of the seed and the step, weights and dropout of the seed:
-the same command gives the same run. What it does not do: resume, or use more than one device.
+the same command gives the same run, and `--resume RUN` goes on with it as if nothing had happened.
+What it does not do: use more than one device.
 """
 
 import math
-import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
-import numpy as np
-
-import data
 import tinytensor as tt
-from data import Batches, tales
-from tinytensor import nn, optim
+from data import Batches
+from tinytensor import nn
 
-from . import checkpoint
-from .config import Config, OptimConfig, from_command_line, summary
+from . import checkpoint, crash, loggers, report, samples, source
+from .checkpoint import Checkpoint, CheckpointError
+from .config import CommandLine, Config
 from .errors import UserError, command
-from .evaluate import evaluate, evaluate_text, standing
-from .generate import complete
+from .evaluate import evaluate, evaluate_text
 from .interrupt import Interrupt
-from .models import build_model
-from .ngram import count_models
 from .plot import plot
-from .progress import Progress, quantity
+from .progress import Progress
+from .resume import reopen
 from .run import Run, check_out
 from .schedule import learning_rate
-from .tokenizers import CharTokenizer
+from .state import TrainingState
+
+DRAWN_EVERY = 30  # seconds between drawings of the curve
 
 
 @command
 def main() -> int:
-    return Training(from_command_line()).run()
-
-
-def build_optimizer(model: Any, config: OptimConfig) -> optim.AdamW:
-    """AdamW that decays matrices only: shrinking a bias or a gain regularises nothing."""
-    parameters = list(model.parameters())
-    return optim.AdamW(
-        [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ],
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-    )
+    asked = CommandLine(sys.argv[1:])
+    if asked.resume is None or asked.help:
+        return Training(asked.config()).run()
+    run, saved, config = reopen(asked)
+    with run:
+        return Training(config, run, saved).run()
 
 
 class Training:
     """One run, from text to a trained model. Everything is checked before the first step."""
 
-    def __init__(self, config: Config):
-        check_out(config.run.out)
+    def __init__(self, config: Config, run: Run | None = None, saved: Checkpoint | None = None):
+        """`run`: a folder to go on in; `saved`: what to go on from, else from the beginning."""
+        if run is None:
+            check_out(config.run.out)
+        loggers.check(config.run.log_to)
         self.device = tt.backend.resolve(config.run.device)
-        self.corpus = data.load(
-            config.data.data,
-            val_fraction=config.data.val_fraction,
-            n_chars=config.data.n_chars or None,
-            data_dir=config.data.data_dir or None,
-        )
-        self.floor = self.corpus.floor.val if self.corpus.floor else None
-        self.tokenizer = CharTokenizer.train(self.corpus.text)
-        vocab_size = self.tokenizer.vocab_size
+        self.source = source.load(config, saved.tokenizer if saved else None)
+        vocab_size = self.source.tokenizer.vocab_size
         self.config = config = replace(config, gpt=replace(config.gpt, vocab_size=vocab_size))
-        train = self.tokenizer.encode(self.corpus.train)
-        val = self.tokenizer.encode(self.corpus.val)
+        train, val = self.source.train, self.source.val
 
-        def batches(tokens: np.ndarray, name: str, stream: Any = "eval") -> Batches:
+        def batches(tokens: source.Ids, name: str, stream: Any = "eval") -> Batches:
             return Batches(tokens, config.gpt.block_size, config.data.batch_size, config.run.seed,
                            stream=stream, name=name)  # fmt: skip
 
-        self.final_text = val[: config.eval.final_chars]
         self.batches = batches(train, "the training text", "train")
         self.exams = {"eval_train_loss": batches(train, "the training text"),
                       "val_loss": batches(val, "the validation text")}  # fmt: skip
-        tt.manual_seed(config.run.seed)
-        self.model = build_model(config).to(self.device)
-        self.optimizer = build_optimizer(self.model, config.optim)
-        self.counts = count_models(train, val, vocab_size)
-        self.folder = Run.create(config)
+        self.state = TrainingState.new(config, self.source.tokenizer, self.device)
+        self.state.data_hash = self.source.hash
+        self.model, self.optimizer, self.guard = (
+            self.state.model, self.state.optimizer, self.state.guard
+        )  # fmt: skip
+        self.warnings: list[str] = []
+        if saved is not None:
+            self.state.restore(saved)
+            self.warnings = self.state.differences(saved)
+        self.counts = self.source.counts()
+        self.folder = run or Run.create(config)
+        if run is not None:
+            run.begin(config, saved.state if saved else None)
+        self.out_of_patience = self.impatient(self.val_losses())
+        self.drawn = -math.inf
 
     def run(self) -> int:
-        """Train to the last step or to Ctrl-C; return the exit code."""
-        config, steps = self.config, self.config.optim.max_steps
-        batch = config.data.batch_size * config.optim.grad_accum * config.gpt.block_size
-        with Progress(steps) as show, Interrupt() as stop:
-            show.print(self.introduction())
-            self.folder.log(0, **self.examine(show, 0))
-            done, unread, seconds = 0, 0, 0.0  # steps done; since the last reading: steps, time
-            while done < steps and not stop.asked:
-                start = perf_counter()
-                lr = learning_rate(done, config.optim)
-                loss, norm = self.step(done, lr)
-                done, unread = done + 1, unread + 1
-                show.step(done)
-                exam_due = done % config.eval.eval_every == 0 or done == steps
-                due = exam_due or done == 1 or done % config.eval.log_every == 0
-                if due:  # reading a number waits for the device
-                    metrics = {"train_loss": loss.item(), "lr": lr, "grad_norm": norm.item()}
-                seconds += perf_counter() - start
-                if due:
-                    metrics["tokens_per_s"] = round(unread * batch / seconds)
-                    unread, seconds = 0, 0.0
-                    show.update(done, **metrics)
-                    if not math.isfinite(metrics["train_loss"]):
-                        raise UserError(f"the loss is {metrics['train_loss']} at step {done}: "
-                                        "lower --lr, raise --warmup-steps, or set --grad-clip")
-                    if exam_due:
-                        metrics |= self.examine(show, done)
-                    self.folder.log(done, **metrics)
-                if config.run.save_every and done % config.run.save_every == 0:
-                    self.save(done)
-            saved = self.save(done)
-        if stop.asked:
-            show.print(f"Stopped after step {done} of {steps}; saved {saved}")
-            return 128 + stop.asked
-        show.print(self.conclusion(done))
+        """Train to the last step, to the end of patience or to Ctrl-C; return the exit code."""
+        with self.folder, self.failures():
+            with Progress(self.config.optim.max_steps, self.state.step) as show:
+                with Interrupt() as stop:
+                    show.print(report.introduction(self))
+                    self.loop(show, stop)
+                    saved = self.save()
+                    self.draw()
+            if not self.over():
+                print(report.stopped(self, saved))
+                return 128 + stop.asked
+            print(report.conclusion(self))
         return 0
 
+    def loop(self, show: Progress, stop: Interrupt) -> None:
+        """Step after step, each followed by what is due: reading, evaluation, texts, a checkpoint.
+
+        The order matters: a checkpoint of a step has the metrics of that step in it.
+        """
+        config, state, steps = self.config, self.state, self.config.optim.max_steps
+        batch = config.data.batch_size * config.optim.grad_accum * config.gpt.block_size
+        if not self.folder.history:
+            self.folder.log(0, **self.examine(show))
+            if config.run.save_every:
+                self.save()
+        unread, seconds = 0, 0.0  # since the last reading: steps, time
+        while not self.over() and not stop.asked:
+            start = perf_counter()
+            lr = learning_rate(state.step, config.optim)
+            rng = tt.default_generator.get_state()
+            loss, norm = self.step(state.step, lr)
+            if self.guard.why:
+                self.left_out(show, rng)
+            done = state.step = state.step + 1
+            unread += 1
+            show.step(done)
+            exam_due = done % config.eval.eval_every == 0 or done == steps
+            due = exam_due or done == 1 or done % config.eval.log_every == 0
+            if due:  # reading a number waits for the device
+                metrics = {"train_loss": loss.item(), "lr": lr, "grad_norm": norm.item()}
+            seconds += perf_counter() - start
+            if due:
+                metrics["tokens_per_s"] = round(unread * batch / seconds)
+                unread, seconds = 0, 0.0
+                show.update(done, **metrics)
+                metrics["skipped"] = self.guard.skipped
+                if exam_due:
+                    metrics |= self.examine(show)
+                self.folder.log(done, **metrics)
+            if config.eval.sample_every and done % config.eval.sample_every == 0:
+                samples.write(state, self.source, self.folder)
+            if self.save_due(exam_due):
+                self.save()
+
     def step(self, step: int, lr: float) -> tuple[tt.Tensor, tt.Tensor]:
-        """One optimizer step; the loss and the gradient norm stay on the device, unread."""
+        """One optimizer step, unless the guard forbids it; its loss and gradient norm, unread."""
         accum, clip = self.config.optim.grad_accum, self.config.optim.grad_clip
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        self.optimizer.zero_grad()
-        total = tt.zeros((), device=self.device)
-        for i in range(accum):
-            ids = self.batches.batch(step * accum + i)
-            x, y = (tt.tensor(a, device=self.device) for a in ids)  # (B, T)
-            loss = self.model.loss(x, y) / accum
-            loss.backward()
-            total = total + loss.detach()
+        total = self.state.gradients(self.batches.batch(step * accum + i) for i in range(accum))
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip or math.inf)
-        self.optimizer.step()
+        if self.guard.allows(total, norm):
+            self.optimizer.step()
         return total, norm
 
-    def examine(self, show: Progress, step: int) -> dict[str, float]:
+    def over(self) -> bool:
+        """Whether the run has come to its end, by its number of steps or by its patience."""
+        return self.state.step >= self.config.optim.max_steps or self.out_of_patience
+
+    def impatient(self, losses: Mapping[int, float]) -> bool:
+        """Whether the evaluations since the best are as many as patience allows."""
+        since = list(losses).index(best(losses)) if losses else 0
+        return 0 < self.config.eval.patience <= len(losses) - 1 - since
+
+    def val_losses(self) -> dict[int, float]:
+        """By step, in order; NaN, which a record has as null, is as bad as can be."""
+        history = [r for r in self.folder.history if "val_loss" in r]
+        return {r["step"]: math.inf if r["val_loss"] is None else r["val_loss"] for r in history}
+
+    def examine(self, show: Progress) -> dict[str, float]:
         """Losses on the batches that stay the same, printed beside the floor."""
         losses = {name: evaluate(self.model, batches, self.config.eval.eval_batches, self.device)
                   for name, batches in self.exams.items()}  # fmt: skip
-        train, val = losses["eval_train_loss"], losses["val_loss"]
-        beaten = [count.n for count in self.counts if val < count.loss]
-        show.print(
-            f"step {step:>6}   train {train:.4f}   val {val:.4f} ({val / math.log(2):.3f} bits)"
-            + (f"   beats the {max(beaten)}-gram" if beaten else "")
-            + (f"   {val - self.floor:.3f} above the floor" if self.floor is not None else "")
-        )
-        if step == self.config.optim.max_steps:
-            losses["final_val_loss"] = evaluate_text(
-                self.model, self.final_text, self.config.gpt.block_size,
-                self.config.data.batch_size, self.device,
+        show.print(report.exam(self, **losses))
+        step = self.state.step
+        seen = self.val_losses() | {step: losses["val_loss"]}
+        self.out_of_patience = self.impatient(seen)
+        if self.over():
+            losses["final_val_loss"] = self.final_loss()
+        if not self.source.by_char:
+            losses["val_bits_per_byte"] = (
+                losses["val_loss"] / self.source.bytes_per_token / math.log(2)
             )  # fmt: skip
         return losses
 
-    def save(self, step: int) -> Path:
-        """A checkpoint, and the curve so far."""
-        path = checkpoint.save(self.folder.checkpoints, step, self.model, self.optimizer,
-                               self.tokenizer, self.config,
-                               rng=tt.default_generator.get_state())  # fmt: skip
+    def final_loss(self) -> float:
+        """Of the text held out, each token once."""
+        return evaluate_text(self.model, self.source.final, self.config.gpt.block_size,
+                             self.config.data.batch_size, self.device)  # fmt: skip
+
+    def left_out(self, show: Progress, rng: tuple[int, int]) -> None:
+        """Say that the step is not taken; stop where that happens again and again."""
+        step = self.state.step + 1
+        show.print(f"step {step:>6}   left out: {self.guard.why}")
+        if self.guard.exhausted:
+            kept = crash.dump(self.state, self.folder, self.batches, rng)
+            raise UserError(
+                f"step {step}: {self.guard.why}; {self.guard.in_a_row} steps in a row were left "
+                "out: lower --lr, raise --warmup-steps, or set --grad-clip\n"
+                f"the state before it and its batch are kept: python -m gpt.replay {kept}"
+            )
+
+    def save_due(self, examined: bool) -> bool:
+        """Whether this step is to be kept: its turn, or the best so far where that is asked for."""
+        every = self.config.run.save_every
+        wanted = self.config.run.keep or self.config.eval.patience
+        if every and self.state.step % every == 0:
+            return True
+        return bool(examined and wanted and best(self.val_losses()) == self.state.step)
+
+    def save(self) -> Path:
+        """A checkpoint; those that are no longer to be kept go, and now and then comes a curve."""
+        path = self.state.save(self.folder)
+        if self.config.run.keep:
+            checkpoint.prune(self.folder.checkpoints, self.config.run.keep, self.val_losses())
+        if monotonic() - self.drawn > DRAWN_EVERY:
+            self.draw()
+        return path
+
+    def draw(self) -> None:
+        """The curve so far."""
         plot(
             self.folder.history,
             self.folder.path / "loss.png",
-            title=f"{self.config.model} on {self.corpus.name}",
+            title=f"{self.config.model} on {self.source.name}",
             levels={f"{count.n}-gram": count.loss for count in self.counts},
-            floor=self.floor,
+            floor=self.source.floor,
+            per=self.source.chars_per_token,
         )
-        return path
+        self.drawn = monotonic()
 
-    def introduction(self) -> str:
-        """What is about to happen, and what it is to be held against."""
-        config, corpus = self.config, self.corpus
-        parameters = sum(p.numel() for p in self.model.parameters())
-        marks = [f"{count.n}-gram {count.loss:.3f}" for count in self.counts]
-        if self.floor is not None:
-            marks.append(f"floor {self.floor:.3f}")
-        return "\n".join([
-            summary(config),
-            "",
-            f"data    {corpus.name}: {len(corpus.train):,} characters to learn from, "
-            f"{len(corpus.val):,} held out, {config.gpt.vocab_size} distinct",
-            f"model   {config.model}: {quantity(parameters)} parameters on {self.device}",
-            f"marks   {', '.join(marks)} nats/char on the text held out",
-            f"folder  {self.folder.path}",
-            "",
-        ])  # fmt: skip
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """A file that cannot be written ends the run; what is on the disk stays good."""
+        try:
+            yield
+        except BrokenPipeError:  # who was told has gone; gpt.errors knows what to answer
+            raise
+        except (OSError, CheckpointError) as error:
+            what = str(error)
+            if isinstance(error, OSError):
+                what = f"{error.filename or self.folder.path}: {error.strerror}"
+            steps = checkpoint.saved_steps(self.folder.checkpoints)
+            last = f"step {steps[-1]} is saved" if steps else "no step was saved"
+            raise UserError(f"{what}\nstopped after step {self.state.step}; {last}; go on with: "
+                            f"{self.folder.resume}") from error
 
-    def conclusion(self, step: int) -> str:
-        """What was learned: a sample, the table of losses, the distance to the floor."""
-        val = self.folder.history[-1]["final_val_loss"]
-        table = standing({f"this {self.config.model}": val}, self.counts, self.floor)
-        lines = ["", *self.write(step), table, "",
-                 f"Each of {len(self.final_text) - 1:,} held-out characters counts once, read with "
-                 f"{self.config.gpt.block_size // 2} or more before it.", ""]  # fmt: skip
-        if self.floor is not None:
-            lines += [f"val {val:.3f}, floor {self.floor:.3f} nats/char: "
-                      f"{val - self.floor:.3f} above the floor", ""]  # fmt: skip
-        word = shlex.quote((self.corpus.train.split() or ["\n"])[0])
-        return "\n".join([*lines, f"Kept in {self.folder.path}; go on with",
-                          f"  python -m gpt.generate {self.folder.path} --prompt {word}"])
 
-    def write(self, step: int) -> list[str]:
-        """Samples into the run folder; the first of them, and the grammar's judgement on tales."""
-        chars, count = self.config.eval.sample_chars, self.config.eval.samples
-        if not chars:
-            return []
-        text = self.corpus.train
-        starts = ("\n\n", "\n", text[0])  # what comes before a beginning: the first that is there
-        prompt = next(start for start in starts if start in text)
-        tt.manual_seed(self.config.run.seed)
-        temperature = self.config.eval.sample_temperature
-        samples = complete(
-            self.model, self.tokenizer, prompt, chars, count, temperature=temperature
-        )
-        for number, sample in enumerate(samples, 1):
-            self.folder.sample(f"{step:06d}-{number}", sample)
-        lines = [samples[0].strip(), ""]
-        if self.corpus.name == "tales":  # stories that the end of a sample cuts off are not judged
-            whole = [s[: s.rfind(tales.END) + len(tales.END)] for s in samples if tales.END in s]
-            report = tales.check("".join(whole))
-            lines += [f"Of {count} such samples at temperature {temperature}, {report}", ""]
-        return lines
+def best(losses: Mapping[int, float]) -> int:
+    """The step of the lowest loss, the first of equals."""
+    return min(losses, key=losses.__getitem__)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import backend
+from .backend import ndarray
 from .errors import ArgumentError, GraphError, ShapeError
 from .modes import Watcher as Watcher
 from .modes import enable_grad as enable_grad
@@ -63,7 +64,20 @@ def _is_ours(r: Any, g: Any, values: Sequence) -> bool:
 def _run(
     roots: Sequence, seeds: Sequence, targets: set | None, retain_graph: bool, create_graph: bool
 ) -> dict:
-    """Propagate from roots; deliver to leaves, or, with targets, return {target: gradient}."""
+    """Propagate from roots; deliver to leaves, or, with targets, return {target: gradient}.
+
+    Rules run on the device of their gradient.
+    """
+    with backend.Following() as device:
+        follow = (lambda g: device.follow(g.array)) if create_graph else device.follow
+        return _walk(roots, seeds, targets, retain_graph, create_graph, follow)
+
+
+def _walk(
+    roots: Sequence, seeds: Sequence, targets: set | None, retain_graph: bool, create_graph: bool,
+    follow: Callable,
+) -> dict:  # fmt: skip
+    """The walk of _run; follow(g) makes g's device the current one."""
     order = topological(roots)
     needed = None
     if targets is not None:  # only nodes with a target among their ancestors
@@ -81,7 +95,10 @@ def _run(
             pending[node] = r
             if fresh:
                 ours.add(node)
-        elif node in ours and r.ndim:
+            return
+        if type(r) is not ndarray:
+            follow(r)
+        if node in ours and r.ndim:
             pending[node] += r
         else:
             total = pending[node] + r
@@ -99,6 +116,8 @@ def _run(
         g = pending.pop(node, None)
         if g is None:
             continue
+        if type(g) is not ndarray and type(g) is not list:
+            follow(g)
         leaf = isinstance(node, Variable)
         hooks = node._hooks if leaf else node.hooks
         if hooks:
@@ -119,7 +138,7 @@ def _run(
             _collect(pending, node, g)
             continue
         if type(g) is list:
-            g = _fill(g, create_graph)
+            g = _fill(g, create_graph, follow)
         grads = node.vjp(g, create_graph)
         if watchers:
             for watcher in watchers:
@@ -146,9 +165,10 @@ def _collect(pending: dict, port: Port, g: Any) -> None:
     slots[port.index] = g
 
 
-def _fill(slots: list, create_graph: bool) -> tuple:
+def _fill(slots: list, create_graph: bool, follow: Callable) -> tuple:
     """Zeros for the outputs that nobody used."""
     some = next(g for g in slots if not isinstance(g, tuple))
+    follow(some)
     xp = backend.namespace_of(some.array if create_graph else some)
     filled = []
     for g in slots:
@@ -166,7 +186,7 @@ def _deliver(leaf: Any, g: Any, ours: bool, create_graph: bool) -> None:
     if create_graph:
         leaf.grad = g.clone() if leaf.grad is None else leaf.grad + g
     elif leaf.grad is None:
-        leaf.grad = wrap(g if ours and g.flags.c_contiguous else g.copy(order="C"))
+        leaf.grad = wrap(g if ours and g.flags.c_contiguous else backend.copy(g))
     elif leaf.grad.requires_grad:
         leaf.grad = wrap(leaf.grad.array + g)
     else:
@@ -188,7 +208,7 @@ def _seed(root: Any, g: Any, create_graph: bool, index: str) -> Any:
                 f"{index} has shape {tuple(root.array.shape)}: grad can be implicitly created only "
                 "for scalar outputs; call .sum().backward(), or backward(gradient) of that shape"
             )
-        g = wrap(backend.namespace_of(root.array).ones_like(root.array))
+        g = wrap(backend.full_like(root.array, 1))
     if g.array.shape != root.array.shape:
         raise ShapeError(
             f"the gradient of {index} has shape {tuple(g.array.shape)}, "
@@ -277,9 +297,9 @@ def grad(
     for i, (t, node) in enumerate(zip(wanted, targets)):
         if node in found:
             g = found[node]
-            result.append(g if create_graph else wrap(g.copy(order="C")))
+            result.append(g if create_graph else wrap(backend.copy(g)))
         elif materialize_grads:
-            result.append(wrap(backend.namespace_of(t.array).zeros_like(t.array)))
+            result.append(wrap(backend.full_like(t.array, 0)))
         elif allow_unused:
             result.append(None)
         else:

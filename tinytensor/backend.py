@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 import numpy as np
@@ -144,6 +144,17 @@ def device_of(array: Array) -> Device:
     return CPU if isinstance(array, ndarray) else Device("cuda", array.device.id)
 
 
+def check_one_device(name: str, **arrays: Array) -> None:
+    """DeviceError that names each one's device, unless all are on one; None is on any."""
+    placed = {k: device_of(a) for k, a in arrays.items() if a is not None}
+    device = next(iter(placed.values()))
+    if any(d != device for d in placed.values()):
+        where = ", ".join(f"{k} is on {d}" for k, d in placed.items())
+        raise DeviceError(
+            f"{name}: {where}: all must be on one device; move one with .to({str(device)!r})"
+        )
+
+
 def namespace_of(array: Array) -> Any:
     """The array module of an array: numpy, or cupy."""
     return np if isinstance(array, ndarray) else sys.modules["cupy"]
@@ -161,7 +172,8 @@ def to_device(array: Array, device: Device) -> Array:
         return array.get()
     module = cupy()
     with module.cuda.Device(device.index):
-        return module.asarray(array)
+        # copy() takes any strides from another GPU, asarray() does not
+        return module.asarray(array) if isinstance(array, ndarray) else array.copy()
 
 
 def using(array: Array) -> Any:
@@ -169,7 +181,74 @@ def using(array: Array) -> Any:
     return _NO_CHANGE if isinstance(array, ndarray) else array.device
 
 
+def on_its_device(function: Any) -> Any:
+    """Decorator: what a function makes beside the ops, it makes on the device of its first tensor
+    (or array)."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        for a in (*args, *kwargs.values()):
+            array = getattr(a, "array", a)
+            if hasattr(array, "strides"):
+                with using(array):
+                    return function(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return run
+
+
 _NO_CHANGE = nullcontext()
+
+
+class Following:
+    """`with Following() as device: device.follow(array)`: the current CUDA device becomes that of
+    each array in turn, and in the end what it was. NumPy's arrays cost one look at their type."""
+
+    before: Any = None
+
+    def __enter__(self) -> Following:
+        return self
+
+    def follow(self, array: Array) -> None:
+        if isinstance(array, ndarray):
+            return
+        if self.before is None:
+            self.before = cupy().cuda.Device()
+        array.device.use()
+
+    def __exit__(self, *exc: object) -> None:
+        if self.before is not None:
+            self.before.use()
+
+
+def copy(array: Array, order: Any = "C") -> Array:
+    """A copy on the array's own device."""
+    if isinstance(array, ndarray):
+        return array.copy(order)
+    with using(array):
+        return array.copy(order)
+
+
+def join_at(join: Any, out: Array, index: Any, value: Any) -> None:
+    """`join.at(out, index, value)`, join one of xp.add, maximum, minimum; indices may repeat.
+
+    CUDA's atomics know few dtypes: those of less than 32 bits take the way through one that holds
+    all their numbers, and wraps around at the same places.
+    """
+    if isinstance(out, ndarray) or out.dtype.itemsize >= 4:
+        join.at(out, index, value)
+        return
+    total = out.astype(np.int32 if out.dtype.kind in "biu" else np.float32)
+    join.at(total, index, value)
+    out[...] = total.astype(out.dtype)
+
+
+def full_like(array: Array, value: Any) -> Array:
+    """`value` everywhere in an array of the same shape, dtype and device."""
+    with using(array):
+        out = namespace_of(array).empty_like(array)
+        out.fill(value)
+    return out
 
 
 def to_numpy(array: Array) -> ndarray:

@@ -55,7 +55,7 @@ class Contributions(Watcher):
         names = node.op.argument_names(len(node.parents))
         for name, parent, r in zip(names, node.parents, grads, strict=False):
             if parent is self.node and r is not None:
-                array = (r.array if isinstance(r, Variable) else r).copy()
+                array = backend.copy(r.array if isinstance(r, Variable) else r)
                 self._add(node.op.name, name, format_line(node.where), array)
 
     def _add(self, op: str, argument: str, line: str, array: Any) -> None:
@@ -66,9 +66,10 @@ class Contributions(Watcher):
         if not self.terms:
             return None
         total = self.terms[0][3]
-        for *_, array in self.terms[1:]:
-            total = total + array
-        return wrap(backend.namespace_of(self.terms[0][3]).asarray(total))
+        with backend.using(total):
+            for *_, array in self.terms[1:]:
+                total = total + array
+            return wrap(backend.namespace_of(self.terms[0][3]).asarray(total))
 
     def __len__(self) -> int:
         return len(self.terms)
@@ -125,7 +126,7 @@ def contributions(x: Any, loss: Any = None, gradient: Any = None) -> Contributio
     seed = autograd._seed(loss, gradient, False, "loss")
     with no_grad(), found, quiet(loss):
         if autograd._node_of(loss) is found.node:
-            found._add("backward", "gradient", "the loss itself", seed.copy())
+            found._add("backward", "gradient", "the loss itself", backend.copy(seed))
         autograd._run([autograd._node_of(loss)], [seed], {found.node}, True, False)
     return found
 

@@ -96,6 +96,7 @@ def as_floats(array: Any) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
+@backend.on_its_device
 def is_bad(array: Any) -> bool:
     """Is there a NaN or an inf in it?"""
     if array.dtype.kind == "V":

@@ -11,6 +11,7 @@ from typing import Any
 
 from . import autograd
 from .autograd import Node, Port, Variable, Watcher, format_line, no_grad, wrap
+from .backend import copy
 from .contributions import quiet
 from .describe import formula, numbers, place, short_path
 from .errors import ArgumentError, TinyTensorError
@@ -80,8 +81,8 @@ class _Rules(Watcher):
 
     def backward(self, node: Node, g: Any, grads: list) -> None:
         if id(node) in self.nodes:
-            self.given[id(node)] = [o.copy() for o in g] if type(g) is tuple else g.copy()
-            self.grads[id(node)] = [None if r is None else r.copy() for r in grads]
+            self.given[id(node)] = [copy(o) for o in g] if type(g) is tuple else copy(g)
+            self.grads[id(node)] = [None if r is None else copy(r) for r in grads]
 
 
 def _ancestors(node: Any, depth: int) -> list:

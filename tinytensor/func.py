@@ -137,7 +137,7 @@ def _fresh(x: Any, outer: bool) -> Any:
 
 
 def _zeros(x: Any) -> Any:
-    return wrap(backend.namespace_of(x.array).zeros_like(x.array))
+    return wrap(backend.full_like(x.array, 0))
 
 
 def _like(name: str, what: str, given: Any, expected: Sequence) -> list:
@@ -190,7 +190,7 @@ def grad_and_value(f: Callable, argnums: int | tuple = 0, has_aux: bool = False)
                 f"grad: f must return one 0-d tensor, got {[tuple(o.shape) for o in run.outputs]}: "
                 "sum it up, or use jacrev"
             )
-        one = wrap(backend.namespace_of(loss.array).ones_like(loss.array))
+        one = wrap(backend.full_like(loss.array, 1))
         found = run.restore(run.pull([one], run.tracked, retain=run.tracked))
         value = run.value()
         return _one_or_all(found, argnums), ((value, run.aux) if has_aux else value)
@@ -243,8 +243,9 @@ def _basis(x: Any) -> Any:
     """The unit tensors of x's shape, one by one."""
     xp = backend.namespace_of(x.array)
     for i in range(x.array.size):
-        unit = xp.zeros(x.array.size, x.array.dtype)
-        unit[i] = 1
+        with backend.using(x.array):
+            unit = xp.zeros(x.array.size, x.array.dtype)
+            unit[i] = 1
         yield wrap(unit.reshape(x.array.shape))
 
 
@@ -301,7 +302,8 @@ def _join(parts: list, out: Any, x: Any, dim: int) -> Any:
     """Gradients, one for each element of one side, as a block of shape (*out.shape, *x.shape)."""
     shape = (*out.array.shape, *x.array.shape)
     if not parts:
-        return wrap(backend.namespace_of(x.array).zeros(shape, x.array.dtype))
+        with backend.using(x.array):
+            return wrap(backend.namespace_of(x.array).zeros(shape, x.array.dtype))
     joined = sh.stack([sh.reshape(p, tuple(p.array.shape)) for p in parts], dim)
     return sh.reshape(joined, shape)
 

@@ -246,7 +246,8 @@ class _Check:
             values, at = [], []
             for step in (up, down):
                 moved = _leaf(x)
-                moved.array[place] += step
+                with backend.using(x.array):
+                    moved.array[place] += step
                 at.append(float(moved.array[place]))  # x + step, as rounded
                 args = [moved if m == i else _leaf(a) for m, a in enumerate(inputs)]
                 out = _outputs(func, args)[k].array
@@ -271,6 +272,7 @@ def _leaf(x: Any) -> Any:
     return wrap(same_layout(x.array), None, x.requires_grad)
 
 
+@backend.on_its_device
 def same_layout(array: Any) -> Any:
     """A copy with the same strides, unless elements share memory (an expanded array)."""
     xp, size = backend.namespace_of(array), array.itemsize

@@ -276,7 +276,7 @@ def deep_copy(t: Any, memo: dict) -> Any:
     """copy.deepcopy(t): a leaf with memory of its own; leaves only, as in PyTorch."""
     if t._node is not None:
         raise GraphError("only leaves can be deep-copied: detach() or clone() this tensor")
-    new = wrap(t.array.copy(order="K"), None, t.requires_grad)
+    new = wrap(backend.copy(t.array, "K"), None, t.requires_grad)
     new.__class__ = t.__class__
     memo[id(t)] = new
     new.grad = None if t.grad is None else deep_copy(t.grad, memo)

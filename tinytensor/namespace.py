@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import namespace_of
+from . import backend
 from .node import Variable, late, wrap
 from .ops import elementwise as e
 from .ops import index, linalg, reduce, shape
@@ -28,17 +28,23 @@ take_along_axis = index.take_along_axis
 
 
 def asarray(x: Any, dtype: Any = None) -> Any:
-    if isinstance(x, Variable):
-        return x if dtype is None or x.array.dtype == dtype else e.cast(x, dtype=dtype)
-    return wrap(np.asarray(x, dtype))
+    """A Tensor of a Tensor, of an array on any device, or of numbers."""
+    if isinstance(x, np.generic) or not hasattr(x, "dtype"):
+        x = np.asarray(x, dtype)
+    x = x if isinstance(x, Variable) else wrap(x)
+    return x if dtype is None or x.array.dtype == dtype else e.cast(x, dtype=dtype)
 
 
 def zeros_like(x: Any) -> Any:
-    return wrap(namespace_of(x.array).zeros_like(x.array))
+    return full_like(x, 0)
 
 
 def ones_like(x: Any) -> Any:
-    return wrap(namespace_of(x.array).ones_like(x.array))
+    return full_like(x, 1)
+
+
+def full_like(x: Any, value: Any) -> Any:
+    return wrap(backend.full_like(x.array, value))
 
 
 def expand_dims(x: Any, axis: Any) -> Any:

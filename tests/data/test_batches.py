@@ -1,11 +1,16 @@
 """Batches: the right windows, all of them equally often, the same ones at every visit."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data import Batches, DataError, split
+from data.batches import sweep
+from data.permutation import ROUNDS, permute
+from data.shards import Tokens
 
 TOKENS = np.arange(1000, dtype=np.uint16)  # a token is its own position: windows name their start
 
@@ -130,3 +135,144 @@ def test_split_is_exact_where_floats_are_not():
     assert [len(part) for part in split("x" * 1_115_394, 0.1)] == [1_003_854, 111_540]  # nanoGPT's
     with pytest.raises(DataError, match="val_fraction is 1.5"):
         split("abc", 1.5)
+
+
+def in_documents(sizes: list[int]) -> Tokens:
+    """A token is its own position; documents of these sizes."""
+    ids = np.arange(sum(sizes), dtype=np.uint16)
+    parts = np.split(ids, [len(ids) // 3])
+    return Tokens(parts, documents=np.cumsum([0, *sizes[:-1]]))
+
+
+@given(n=st.integers(1, 2000), seed=st.integers(0, 2**64 - 1))
+def test_permute_is_a_permutation(n, seed):
+    key = np.random.Philox(key=seed).random_raw(ROUNDS)
+    assert sorted(permute(np.arange(n), n, key).tolist()) == list(range(n))
+
+
+def test_permute_at_the_size_of_openwebtext():
+    n, key = 9_035_582_198, np.random.Philox(key=1).random_raw(ROUNDS)
+    index = np.r_[np.arange(50_000), n - 1 - np.arange(50_000)]
+    out = permute(index, n, key)
+    assert len(set(out.tolist())) == len(index) and out.min() >= 0 and out.max() < n
+    assert abs(np.mean(out / n) - 0.5) < 0.005 and abs(np.corrcoef(index, out)[0, 1]) < 0.02
+
+
+def test_permutations_are_all_equally_likely():
+    """The 120 orders of 5 things over 6,000 keys; chi-squared, 119 degrees of freedom."""
+    seen = Counter(tuple(permute(np.arange(5), 5, np.random.Philox(key=k).random_raw(ROUNDS)))
+                   for k in range(6_000))  # fmt: skip
+    assert len(seen) == 120
+    assert sum((count - 50) ** 2 / 50 for count in seen.values()) < 185  # by chance: P < 1e-4
+
+
+@given(
+    n=st.integers(2, 200), block=st.integers(1, 30), batch=st.integers(1, 7),
+    world=st.integers(1, 3), seed=st.integers(0, 99), epoch=st.integers(0, 3),
+)  # fmt: skip
+def test_an_epoch_is_every_window_once(n, block, batch, world, seed, epoch):
+    block = min(block, n - 1)
+    ranks = [Batches(np.arange(n), block, batch, seed, epochs=True, rank=r, world_size=world)
+             for r in range(world)]  # fmt: skip
+    count, together = ranks[0].count, batch * world
+    assert count == (n - 1) // block
+    begin, end = epoch * count, (epoch + 1) * count
+    seen = [int(x) for step in range(begin // together, -(-end // together))
+            for x in np.stack([r.starts(step) for r in ranks], 1).ravel()]  # fmt: skip
+    skip = begin % together
+    seen = sorted(seen[skip : skip + count])
+    shift = seen[0]
+    assert seen == [shift + block * i for i in range(count)]
+    assert 0 <= shift and seen[-1] + block < n
+
+
+def test_epochs_differ_and_are_pinned_so_that_old_runs_resume():
+    batches = Batches(TOKENS, 8, 124, epochs=True)
+    assert batches.count == 124
+    orders = [batches.starts(step).tolist() for step in range(3)]
+    assert orders[0] != orders[1] != orders[2]
+    assert orders[0][:4] == [956, 196, 452, 140]
+    assert batches.starts(2**62).max() < 1000
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12), block=st.integers(1, 20),
+       seed=st.integers(0, 9), epochs=st.booleans())  # fmt: skip
+def test_windows_start_at_documents(sizes, block, seed, epochs):
+    tokens = in_documents(sizes)
+    begins = [b for b in tokens.documents.tolist() if b + block < len(tokens)]
+    if not begins:
+        return
+    batches = Batches(tokens, block, 40, seed, documents="start", epochs=epochs)
+    x, y = batches.batch(0)
+    assert set(x[:, 0].tolist()) <= set(begins) and (y == x + 1).all()
+    if epochs:
+        assert sorted(x[: len(begins), 0].tolist()) == begins[:40]
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12), block=st.integers(1, 20),
+       seed=st.integers(0, 9))  # fmt: skip
+def test_windows_within_documents(sizes, block, seed):
+    """Each target lies in the document that its window begins in; an epoch asks for every one."""
+    tokens = in_documents(sizes)
+    if len(tokens) <= block or max(sizes) < 2:
+        return
+    batches = Batches(tokens, block, 1, seed, documents="within", epochs=True)
+    assert batches.count == sum(-(-(size - 1) // block) for size in sizes)
+    document = np.repeat(np.arange(len(sizes)), sizes)
+    asked = set()
+    for step in range(batches.count):
+        (x,), (y,) = batches.batch(step)
+        kept = y >= 0
+        assert kept[0] and (np.diff(kept.astype(int)) <= 0).all()  # what is ignored is at the end
+        assert (y[kept] == x[kept] + 1).all() and len(set(document[y[kept]])) == 1
+        assert document[x[0]] == document[y[0]] and x.min() >= 0
+        asked |= set(y[kept].tolist())
+    first = set(tokens.documents.tolist())
+    assert asked == set(range(len(tokens))) - first
+    assert (Batches(tokens, block, 9, seed, documents="within").batch(3)[1][:, 0] >= 0).all()
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=12), block=st.integers(1, 20),
+       step=st.integers(0, 9))  # fmt: skip
+def test_document_ids_keep_attention_within_documents(sizes, block, step):
+    tokens = in_documents(sizes)
+    if len(tokens) <= block:
+        return
+    batches = Batches(tokens, block, 5)
+    ids, (x, _) = batches.document_ids(step), batches.batch(step)
+    document = np.repeat(np.arange(len(sizes)), sizes)[x]
+    assert (ids == document - document[:, :1]).all()
+
+
+@pytest.mark.parametrize("documents", ["start", "within"])
+def test_documents_must_be_known(documents):
+    with pytest.raises(DataError, match="not recorded where the documents .* begin"):
+        Batches(TOKENS, 8, 4, documents=documents)
+
+
+def test_no_document_fits():
+    with pytest.raises(DataError, match="no document of the text is followed by --block-size 5"):
+        Batches(Tokens([TOKENS[:6]], documents=np.array([1])), 5, 1, documents="start")
+    with pytest.raises(DataError, match="no document of the text has two tokens"):
+        Batches(in_documents([1] * 9), 4, 1, documents="within")
+    with pytest.raises(DataError, match="documents is 'none'"):
+        Batches(TOKENS, 4, 1, documents="none")
+
+
+@given(n=st.integers(2, 90), block=st.integers(1, 100), batch=st.integers(1, 5),
+       world=st.integers(1, 3))  # fmt: skip
+def test_a_sweep_asks_for_every_token_once(n, block, batch, world):
+    asked, lengths = [], set()
+    for rank in range(world):
+        found = list(sweep(np.arange(n), block, batch, rank=rank, world_size=world))
+        lengths.add(len(found))
+        for x, y in found:
+            assert x.shape == y.shape and len(x) <= batch and x.shape[1] == min(block, n - 1)
+            assert (y[y >= 0] == x[y >= 0] + 1).all()
+            asked += y[y >= 0].tolist()
+    assert sorted(asked) == list(range(1, n)) and len(lengths) == 1
+
+
+def test_nothing_to_sweep():
+    with pytest.raises(DataError, match="1 tokens leave nothing to predict"):
+        next(sweep(np.arange(1), 4, 1))

@@ -1,8 +1,47 @@
-"""A run that took no training."""
+"""What the tests of commands share: a command in this process, a tiny run, one untrained."""
+
+import importlib
+import sys
+from typing import NamedTuple
 
 import pytest
+from tiny import TEXT, TINY
 
 SMALL_CHARS = "\n abcdeé€.T"
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """`run("gpt.train", "--lr", "1e-3")`: what the command answers, here and not in a process."""
+
+    def run(module: str, *argv: str) -> Answer:
+        main = importlib.import_module(module).main
+        monkeypatch.setattr(sys, "argv", [module, *map(str, argv)])
+        capsys.readouterr()
+        code = main()
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cats(tmp_path_factory) -> str:
+    """The path of a small text."""
+    path = tmp_path_factory.mktemp("text") / "cats.txt"
+    path.write_text(TEXT)
+    return str(path)
+
+
+@pytest.fixture
+def train(run, cats):
+    """`train("--out", folder, ...)`: a tiny run on it; later flags win."""
+    return lambda *argv: run("gpt.train", *TINY, "--data", cats, *argv)
 
 
 @pytest.fixture(scope="session")
@@ -12,8 +51,8 @@ def small_run(tmp_path_factory):
     from gpt import checkpoint
     from gpt.config import Config, GPTConfig
     from gpt.model import GPT
+    from gpt.state import build_optimizer
     from gpt.tokenizers import CharTokenizer
-    from gpt.train import build_optimizer
 
     folder = tmp_path_factory.mktemp("run")
     tokenizer = CharTokenizer(SMALL_CHARS)

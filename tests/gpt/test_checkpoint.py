@@ -2,6 +2,7 @@
 
 import json
 import os
+from mmap import mmap
 from types import SimpleNamespace as Namespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gpt import checkpoint as c
-from gpt.config import Config
+from gpt.config import Config, GPTConfig
 from gpt.errors import UserError
 from gpt.tokenizers import CharTokenizer
 
@@ -21,6 +22,7 @@ def tensor(array: np.ndarray) -> Namespace:
 
 
 WEIGHTS = {"wte.weight": np.arange(12, dtype=np.float32).reshape(4, 3).T, "ln_f.bias": np.ones(3)}
+CONFIG = Config(gpt=GPTConfig(vocab_size=4, block_size=1, n_layer=1, n_head=1, n_embd=3))
 MOMENTS = {
     "state": {0: {"step": 7, "exp_avg": tensor(WEIGHTS["wte.weight"] * 2)}, 1: {"step": 7}},
     "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.99), "params": [0, 1]}],
@@ -32,13 +34,13 @@ def save(folder, step=7, **more):
     optimizer = Namespace(state_dict=lambda: MOMENTS)
     (folder / "checkpoints").mkdir(exist_ok=True)
     return c.save(folder / "checkpoints", step, model, optimizer, CharTokenizer.train("abc\n"),
-                  Config(), **more)  # fmt: skip
+                  CONFIG, **more)  # fmt: skip
 
 
 def test_everything_comes_back(tmp_path):
     path = save(tmp_path, note="kept")
     saved = c.Checkpoint.find(tmp_path)
-    assert (saved.path, saved.step, saved.config) == (path, 7, Config())
+    assert (saved.path, saved.step, saved.config) == (path, 7, CONFIG)
     assert saved.state["note"] == "kept"
     assert saved.tokenizer.decode(saved.tokenizer.encode("cab")) == "cab"
     weights = saved.weights()
@@ -108,6 +110,7 @@ def test_damaged_arrays_are_named(tmp_path, name, damage):
     "change, words",
     [
         ({"version": 99}, "version 99.*newer"),
+        ({"version": 1}, "version 1.*older"),
         ({"version": "1"}, "no valid 'version'"),
         ({"step": None}, "no valid 'step'"),
         ({"config": []}, "no valid 'config'"),
@@ -115,17 +118,69 @@ def test_damaged_arrays_are_named(tmp_path, name, damage):
         ({"config": {"gpt": {"n_layers": 3}}}, "unknown setting gpt.n_layers"),
         ({"config": {"optim": {"lr": -1}}}, "lr = -1.0: must be above 0"),
         ({"tokenizer_hash": "0"}, "tokenizer is not the one saved"),
-        ({"tokenizer": {"type": "bpe9"}}, "unknown tokenizer type 'bpe9'"),
+        ({"tokenizer": {"type": "bpe9"}}, "tokenizer type 'bpe9' is unknown"),
+        ({"config": {"gpt": {"n_layer": 10**9}}}, "describes a model of .* weights or more"),
+        ({"config": {"model": "bigram", "gpt": {"vocab_size": 3}}}, "is not this model's.* 4 .* 3"),
         ({"tokenizer": {"type": "char", "chars": [1]}}, "chars"),
         ({"optimizer": {"array": "nowhere"}}, "lacks 'nowhere'"),
+        ({"optimizer": {"array": ["nowhere"]}}, "lacks"),
     ],
 )
 def test_a_wrong_state_is_named(tmp_path, change, words):
     path = save(tmp_path) / c.STATE
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path.write_bytes(c.sealed(c.Checkpoint.find(tmp_path).state | change))
     with pytest.raises(UserError, match=words):
         saved = c.Checkpoint.find(tmp_path)
         saved.config, saved.tokenizer, saved.weights(), saved.optimizer_state()  # noqa: B018
+
+
+def test_one_changed_digit_is_found(tmp_path):
+    path = save(tmp_path, note=12345) / c.STATE
+    path.write_text(path.read_text().replace("12345", "12346"))
+    with pytest.raises(c.CheckpointError, match="its sha256 is not the one it ends with"):
+        c.Checkpoint.find(tmp_path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, monkeypatch, bad):
+    monkeypatch.setitem(WEIGHTS, "ln_f.bias", np.array([1, bad]))
+    with pytest.raises(c.CheckpointError, match="step 7 is not saved.*ln_f.bias"):
+        save(tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir())
+    saved = c.Checkpoint(save(tmp_path, finite=False))
+    with pytest.raises(c.CheckpointError, match="ln_f.bias has values that are not finite"):
+        saved.weights()
+    np.testing.assert_array_equal(saved.weights(finite=False)["ln_f.bias"], [1, bad])
+
+
+def test_weights_are_mapped_not_copied(tmp_path):
+    weights = c.Checkpoint(save(tmp_path)).weights()
+    for array in weights.values():
+        assert not array.flags.writeable
+        while isinstance(array, np.ndarray):
+            array = array.base
+        assert isinstance(array if isinstance(array, mmap) else array.obj, mmap)
+
+
+@pytest.mark.parametrize("step", ["rename", "rmtree"])
+def test_pruning_is_whole_or_not_at_all(tmp_path, monkeypatch, step):
+    for n in range(1, 6):
+        save(tmp_path, n)
+    folder = tmp_path / "checkpoints"
+    c.prune(folder, 2, {1: 3.0, 2: 1.0, 3: 1.5, 9: 0.5})
+    assert c.saved_steps(folder) == [2, 4, 5]
+
+    def crash(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr({"rename": c.Path, "rmtree": c.durable.shutil}[step], step, crash)
+        with pytest.raises(KeyboardInterrupt):
+            c.prune(folder, 1, {})
+    for n in c.saved_steps(folder):
+        c.Checkpoint(folder / f"{n:06d}").weights()
+    save(tmp_path, 6)
+    assert not list(folder.glob(".*"))
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b"null", b"[" * 100_000])

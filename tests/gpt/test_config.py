@@ -48,6 +48,7 @@ def instances(cls: type) -> st.SearchStrategy:
         if "min_lr" in values:
             values["min_lr"] = min(values["min_lr"], values["lr"])
             values["warmup_steps"] = min(values["warmup_steps"], values["max_steps"])
+            values["decay_steps"] = max(values["decay_steps"], values["warmup_steps"])
         return cls(**values)
 
     return st.fixed_dictionaries(fields | parts).map(construct)
@@ -125,7 +126,9 @@ def test_all_problems_are_reported_at_once():
         (["--val-fraction", "0"], ["--val-fraction 0.0", "above 0"]),
         (["--model", "gtp"], ["--model gtp", "gpt, bigram"]),
         (["--seed", str(2**64)], ["--seed", "below"]),
-        (["--vocab-size", "5"], ["unknown flag --vocab-size"]),
+        (["--tokenizer", "bpe"], ["--tokenizer bpe", "--vocab-size"]),
+        (["--decay-steps", "9"], ["--decay-steps 9", "warmup_steps = 100"]),
+        (["--log-to", "tensorboard;wandb"], ["--log-to", "with a comma"]),
         (["--config", "absent.toml"], ["--config absent.toml", "No such file"]),
     ],
 )

@@ -19,6 +19,14 @@ def test_warmup_cosine_and_end():
     assert rates[2000] == rates[9999] == pytest.approx(1e-4)
 
 
+def test_a_cosine_of_its_own_length():
+    """With decay_steps the rates do not depend on how long the run goes on."""
+    short, long = (OptimConfig(max_steps=n, decay_steps=200) for n in (150, 900))
+    assert [learning_rate(s, short) for s in range(900)] == [learning_rate(s, long)
+                                                             for s in range(900)]  # fmt: skip
+    assert learning_rate(200, long) == learning_rate(899, long) == long.min_lr
+
+
 def test_constant_after_warmup():
     optim = OptimConfig(max_steps=10, lr=0.5, schedule="constant", warmup_steps=4, min_lr=0.1)
     assert [learning_rate(s, optim) for s in range(6)] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.5]

@@ -46,7 +46,8 @@ def test_a_run_tells_and_keeps_what_it_learned(trained):
                   f"python -m gpt.generate {out}"):
         assert words in result.stdout
     assert sorted(p.name for p in out.iterdir()) == [
-        "checkpoints", "config.toml", "loss.png", "metrics.jsonl", "samples"]  # fmt: skip
+        "checkpoints", "config.toml", "loss.png", "metrics.csv", "metrics.jsonl", "samples",
+    ]  # fmt: skip
     assert from_command_line(["--config", str(out / "config.toml")]).gpt.n_embd == 16
     assert len((out / "samples" / "000025-2.txt").read_text()) == 40
 
@@ -151,6 +152,7 @@ def test_an_interrupt_saves_and_says_so(repo, text, tmp_path, number):
     saved = Checkpoint.find(out)
     assert process.returncode == 128 + number and not stderr
     assert f"Stopped after step {saved.step} of 1000000; saved {saved.path}" in stdout
+    assert f"python -m gpt.train --resume {out}" in stdout
     assert saved.step == json.loads(metrics.read_text().splitlines()[-1])["step"]
     assert (out / "loss.png").exists()
 

@@ -24,7 +24,7 @@ from data import Batches  # noqa: E402
 from gpt.config import Config, build, read_preset  # noqa: E402
 from gpt.model import GPT  # noqa: E402
 from gpt.schedule import learning_rate  # noqa: E402
-from gpt.train import build_optimizer  # noqa: E402
+from gpt.state import build_optimizer  # noqa: E402
 
 LIMIT = 1e-4
 

@@ -107,7 +107,6 @@ samples_of("leaky_relu")(
         call(spread(3), negative_slope=-0.3),
     ]
 )  # fmt: skip
-samples_of("prelu")(elementwise(2, -2, 2.1))
 samples_of("threshold")(elementwise(1, -2, 2.1, threshold=0.4, value=7.0))
 samples_of("elu")(lambda rng: [*elementwise(1, -2, 2.1)(rng), call(spread(3), alpha=0.6)])
 samples_of("celu")(lambda rng: [*elementwise(1, -2, 2.1)(rng), call(spread(3), alpha=0.6)])
@@ -124,9 +123,12 @@ samples_of("hardshrink", "softshrink")(
 samples_of("huber")(
     lambda rng: [c for d in (0.7, 1.9) for c in elementwise(2, -2, 2, delta=d)(rng)]
 )
-samples_of("binary_cross_entropy")(
-    lambda rng: [c for c in elementwise(2, 0.15, 0.85)(rng) if not any(map(np.isscalar, c.args))]
-)
+for _name, _low, _high in (("binary_cross_entropy", 0.15, 0.85), ("prelu", -2, 2.1)):
+    samples_of(_name)(  # their arguments are tensors, never numbers
+        lambda rng, low=_low, high=_high: [
+            c for c in elementwise(2, low, high)(rng) if not any(map(np.isscalar, c.args))
+        ]
+    )
 
 # ------------------------------------------------------------------------------ scans, order
 

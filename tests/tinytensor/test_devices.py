@@ -1,36 +1,15 @@
-"""Devices without a GPU: what is said where CUDA is missing, and when devices are mixed."""
+"""Devices: their names, and what is said where CUDA is missing or incomplete.
+
+What runs on a GPU, and what is said when devices are mixed: tests/cuda_on_cpu.
+"""
 
 import sys
-from types import SimpleNamespace
 
 import pytest
+from cuda_on_cpu.standin import cupy as standin
 
 import tinytensor as tt
 from tinytensor import backend
-from tinytensor.autograd import wrap
-
-
-class CudaArray:
-    """As much of a cupy.ndarray as it takes to be refused."""
-
-    def __init__(self, index, *shape):
-        self.device, self.shape, self.ndim = SimpleNamespace(id=index), shape, len(shape)
-        self.dtype, self.base = tt.float32, None
-
-
-@pytest.mark.parametrize("op", [tt.add, tt.matmul, tt.maximum, lambda x, y: tt.cat([x, y])])
-@pytest.mark.parametrize("order", [1, -1])
-def test_mixed_devices_name_both_operands(op, order):
-    pair = [tt.ones(2, 2), wrap(CudaArray(1, 2, 2))][::order]
-    with pytest.raises(tt.errors.DeviceError) as caught:
-        op(*pair)
-    message = str(caught.value)
-    assert "is on cpu" in message and "is on cuda:1" in message and ".to('c" in message
-
-
-def test_two_gpus_are_two_devices():
-    with pytest.raises(tt.errors.DeviceError, match="x is on cuda:0, y is on cuda:1"):
-        wrap(CudaArray(0, 2)) * wrap(CudaArray(1, 2))
 
 
 def no_cupy(monkeypatch):
@@ -56,46 +35,49 @@ def test_without_cupy_one_sentence_says_what_to_install(monkeypatch):
     assert backend.resolve("auto") == "cpu"
 
 
-def fake_cupy(monkeypatch, **runtime):
-    class Problem(Exception):
-        pass
-
-    fake = SimpleNamespace(
-        __version__="14.2.0",
-        cuda=SimpleNamespace(
-            runtime=SimpleNamespace(CUDARuntimeError=Problem, **runtime),
-            nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
-            device=SimpleNamespace(get_cublas_handle=lambda: 1),
-        ),
-    )
-    monkeypatch.setitem(sys.modules, "cupy", fake)
+@pytest.fixture
+def runtime(monkeypatch):
+    """CuPy is there; the test takes something away from what it stands on."""
+    monkeypatch.setitem(sys.modules, "cupy", standin)
     backend.cupy.cache_clear()
-    return Problem
+    yield standin.cuda.runtime
+    backend.cupy.cache_clear()
 
 
-def test_without_a_driver(monkeypatch):
-    problem = fake_cupy(monkeypatch, driverGetVersion=lambda: 0)
+def raises(error):
+    def call():
+        raise error
 
-    def count():
-        raise problem("cudaErrorInsufficientDriver")
+    return call
 
-    sys.modules["cupy"].cuda.runtime.getDeviceCount = count
+
+def test_without_a_driver(runtime, monkeypatch):
+    missing = runtime.CUDARuntimeError("cudaErrorInsufficientDriver")
+    monkeypatch.setattr(runtime, "getDeviceCount", raises(missing))
+    monkeypatch.setattr(runtime, "driverGetVersion", lambda: 0)
     assert "no NVIDIA driver" in backend.cuda_problem()
 
 
-def test_without_a_device(monkeypatch):
-    fake_cupy(monkeypatch, getDeviceCount=lambda: 0, driverGetVersion=lambda: 13000)
+def test_with_a_driver_that_is_too_old(runtime, monkeypatch):
+    missing = runtime.CUDARuntimeError("cudaErrorInsufficientDriver")
+    monkeypatch.setattr(runtime, "getDeviceCount", raises(missing))
+    monkeypatch.setattr(runtime, "driverGetVersion", lambda: 11000)
+    assert "the CUDA driver (11000) cannot be used" in backend.cuda_problem()
+
+
+def test_without_a_device(runtime, monkeypatch):
+    monkeypatch.setattr(runtime, "getDeviceCount", lambda: 0)
     assert "CUDA_VISIBLE_DEVICES" in backend.cuda_problem()
 
 
-def test_without_nvrtc(monkeypatch):
-    fake_cupy(monkeypatch, getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000)
-
-    def missing():
-        raise RuntimeError("libnvrtc.so.13 not found")
-
-    sys.modules["cupy"].cuda.nvrtc.getVersion = missing
-    assert "NVRTC cannot be loaded (libnvrtc.so.13 not found)" in backend.cuda_problem()
+@pytest.mark.parametrize(
+    "name, place, function",
+    [("NVRTC", "nvrtc", "getVersion"), ("cuBLAS", "device", "get_cublas_handle")],
+)
+def test_without_a_library(runtime, monkeypatch, name, place, function):
+    missing = raises(RuntimeError("libsomething.so.13 not found"))
+    monkeypatch.setattr(getattr(standin.cuda, place), function, missing)
+    assert f"{name} cannot be loaded (libsomething.so.13 not found)" in backend.cuda_problem()
     assert "pip install" in backend.cuda_problem()
 
 

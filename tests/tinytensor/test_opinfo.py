@@ -285,7 +285,8 @@ def compare(info, sample, gradients):
         allow_unused=True, materialize_grads=True,
     )  # fmt: skip
     got = tt.autograd.grad(
-        [a for a, _ in pairs], my_inputs, [tt.from_numpy(np.asarray(s)) for s in seeds],
+        [a for a, _ in pairs], my_inputs,
+        [tt.from_numpy(np.asarray(s)).to(a.device) for s, (a, _) in zip(seeds, pairs)],
         materialize_grads=True,
     )  # fmt: skip
     for i, (a, b) in enumerate(zip(got, wanted)):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..backend import check_one_device
 from ..errors import DimError, DtypeError, ShapeError
+from ..messages import one_dtype
 from ..op import Saved, op
 from .activations import logsigmoid
 from .elementwise import add, mul, sub, where
@@ -24,13 +26,13 @@ def _cross_entropy(xp, logits, *, target, ignore_index):
     lse = xp.log(xp.exp(logits - top).sum(axis=-1, keepdims=True)) + top
     kept = target != ignore_index
     picked = xp.take_along_axis(logits, (target * kept)[:, None], -1)
-    return (lse - picked)[:, 0] * kept, Saved(lse=lse)
+    return (lse - picked)[:, 0] * xp.asarray(kept), Saved(lse=lse)
 
 
 @_cross_entropy.rule("logits")
 def _(xp, g, logits, target, ignore_index, lse):  # g * (softmax - one_hot(target))
     kept = target != ignore_index
-    g = g * kept
+    g = g * xp.asarray(kept)
     return _sub_at.on(xp, xp.exp(logits - lse) * g[:, None], g, index=target * kept)
 
 
@@ -71,16 +73,22 @@ def cross_entropy(
     loss = _cross_entropy(rows, target.array.reshape(-1), ignore_index)
     if reduction == "none":
         return reshape(loss, tuple(target.array.shape))
-    kept = (target.array != ignore_index).sum() if reduction == "mean" else None
-    return sum(loss) if kept is None else sum(loss) / kept.item()
+    return sum(loss) / sum(target != ignore_index) if reduction == "mean" else sum(loss)
 
 
-def _check_classes(name, input, target, ignore_index, dim):
+def _check_classes(name, input, target, ignore_index, dim, weight=None):
+    if input.array.ndim == 0:
+        raise ShapeError(f"{name}: input () must be (C,), (N, C) or (N, C, ...)")
+    check_one_device(name, input=input.array, target=target.array)
     shape, classes = tuple(input.array.shape), input.array.shape[dim]
     if tuple(target.array.shape) != shape[:dim] + shape[dim + 1 :]:
         raise ShapeError(
             f"{name}: input {shape} and target {tuple(target.array.shape)}: target must be "
             f"{shape[:dim] + shape[dim + 1 :]}, input without its {classes} classes"
+        )
+    if weight is not None and tuple(weight.array.shape) != (classes,):
+        raise ShapeError(
+            f"{name}: weight {tuple(weight.array.shape)} must be ({classes},), a number a class"
         )
     check_targets(name, target, ignore_index, classes)
 
@@ -102,7 +110,7 @@ def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean")
     """
     check_losses("nll_loss", input, target, reduction)
     dim = 0 if input.array.ndim == 1 else 1
-    _check_classes("nll_loss", input, target, ignore_index, dim)
+    _check_classes("nll_loss", input, target, ignore_index, dim, weight)
     kept = target != ignore_index
     index = target * kept
     factor = kept.to(input.dtype) if weight is None else where(kept, weight[index], 0.0)
@@ -173,6 +181,7 @@ def binary_cross_entropy(input, target, weight=None, *, reduction="mean"):
     """
     check_losses("binary_cross_entropy", input, target, reduction)
     _equal_shapes("binary_cross_entropy", input, target)
+    one_dtype("binary_cross_entropy", input=input, target=target)
     x = input.array
     if x.dtype.kind not in "fV" or (isinstance(x, np.ndarray) and ((x < 0) | (x > 1)).any()):
         raise ShapeError(
@@ -195,6 +204,7 @@ def binary_cross_entropy_with_logits(
     name = "binary_cross_entropy_with_logits"
     check_losses(name, input, target, reduction)
     _equal_shapes(name, input, target)
+    one_dtype(name, input=input, target=target)
     factor = 1 if pos_weight is None else add(mul(sub(pos_weight, 1), target), 1)
     loss = sub(mul(sub(1, target), input), mul(factor, logsigmoid(input)))
     if weight is not None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 from ..autograd import wrap
-from ..backend import namespace_of
+from ..backend import namespace_of, on_its_device
 from ..errors import ArgumentError, ShapeError
 from .elementwise import add, mul
 from .nn import dropout
 
 
+@on_its_device
 def _ones(x, shape):
     return wrap(namespace_of(x.array).ones(shape, x.array.dtype))
 

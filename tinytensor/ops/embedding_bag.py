@@ -25,6 +25,7 @@ def _scale_gradient(xp, x, *, by):
 _scale_gradient.rule("x", lambda g, by: g * by)
 
 
+@backend.on_its_device
 def embedding_bag(
     input, weight, offsets=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False,
     mode="mean", sparse=False, per_sample_weights=None, include_last_offset=False,

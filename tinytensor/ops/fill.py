@@ -12,11 +12,12 @@ import numpy as np
 
 from .. import random
 from ..autograd import Variable, wrap
-from ..backend import namespace_of
+from ..backend import namespace_of, on_its_device
 from ..errors import ArgumentError, DtypeError, ShapeError
 from .inplace import assign, setitem
 
 
+@on_its_device
 def _drawn(x, name, generator, function, words=1):
     key = (generator or random.default_generator).reserve(words * x.array.size)
     xp = namespace_of(x.array)

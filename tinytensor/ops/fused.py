@@ -41,19 +41,19 @@ def merge_heads(xp, *heads):
 def _packed_attention(xp, qkv, *, n_head, is_causal=False, scale=1.0, dropout_p=0.0, rng=None):
     """out = softmax(q k^T * scale) v in each head;  qkv (B, T, 3C), out (B, T, C)"""
     q, k, v = split_heads(xp, qkv, n_head, 3)
-    out, saved = _attention.op.forward(
+    out = _attention.op.forward(
         xp, q, k, v, is_causal=is_causal, scale=scale, dropout_p=dropout_p, rng=rng
     )
-    lse = saved["lse"]
-    return merge_heads(xp, out), Saved(lse=lse)
+    return merge_heads(xp, out)
 
 
 @_packed_attention.rule("qkv")
-def _(xp, g, qkv, out, n_head, is_causal, scale, dropout_p, rng, lse):
+def _(xp, g, qkv, n_head, is_causal, scale, dropout_p, rng):
     q, k, v = split_heads(xp, qkv, n_head, 3)
-    (g,), (out,) = split_heads(xp, g, n_head, 1), split_heads(xp, out, n_head, 1)
+    (g,) = split_heads(xp, g, n_head, 1)
+    needs = (True, True, True, False)
     dq, dk, dv, _ = _attention.op.rules["query"].function(
-        xp, g, q, k, v, None, is_causal, scale, dropout_p, rng, lse, out, (True, True, True, False)
+        xp, g, q, k, v, None, is_causal, scale, dropout_p, rng, needs
     )
     return merge_heads(xp, dq, dk, dv)
 

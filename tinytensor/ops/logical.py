@@ -91,11 +91,13 @@ class ToleranceError(ArgumentError, RuntimeError):
     """A negative tolerance."""
 
 
+@backend.on_its_device
 def allclose(x, y, rtol=1e-5, atol=1e-8, equal_nan=False):
     """Whether all elements are close (see isclose), as a Python bool."""
     return bool(isclose(x, y, rtol, atol, equal_nan).array.all())
 
 
+@backend.on_its_device
 def equal(x, y):
     """Whether x and y have the same shape and the same elements, as a Python bool."""
     if not isinstance(x, Variable) or not isinstance(y, Variable):
@@ -103,11 +105,14 @@ def equal(x, y):
     return x.array.shape == y.array.shape and bool((x.array == y.array).all())
 
 
+@backend.on_its_device
 def isin(elements, test_elements, *, assume_unique=False, invert=False):
     """out = whether each of elements is among test_elements"""
     from ..autograd import wrap
 
     arrays = [t.array if isinstance(t, Variable) else t for t in (elements, test_elements)]
+    if not any(isinstance(t, Variable) for t in (elements, test_elements)):
+        raise ArgumentError("isin: elements or test_elements must be a Tensor")
     xp = backend.namespace_of(next(a for a in arrays if hasattr(a, "dtype")))
     elements, test = (xp.asarray(a) for a in arrays)
     return wrap(xp.asarray(xp.isin(elements, test.reshape(-1), invert=invert)))

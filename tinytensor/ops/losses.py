@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 
 from ..autograd import Variable
-from ..errors import ArgumentError, ShapeError
+from ..backend import ndarray, on_its_device
+from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import op
 from .activations import logsigmoid, relu, softplus
 from .elementwise import add, clamp, div, eq, exp, log, minimum, mul, neg, sqrt, sub, where
@@ -111,6 +112,9 @@ def kl_div(input, target, reduction="mean", *, log_target=False):
     """
     batchmean = reduction == "batchmean"
     check_losses("kl_div", input, target, "sum" if batchmean else reduction)
+    for which, t in (("input", input), ("target", target)):
+        if t.array.dtype.kind not in "fV":
+            raise DtypeError(f"kl_div: {which} is {t.array.dtype}, log-probabilities are floats")
     if log_target:
         loss = mul(exp(target), sub(target, input))
     else:
@@ -135,6 +139,7 @@ def poisson_nll_loss(input, target, log_input=True, full=False, eps=1e-8, reduct
     return reduce_loss("poisson_nll_loss", loss, reduction)
 
 
+@on_its_device
 def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
     """(ln var + (input - target)^2 / var) / 2: -ln of a normal distribution of mean input, less
     ln(2 pi) / 2 unless full. var is a number, of input's shape, or one for the last dim"""
@@ -143,7 +148,7 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
         if var < 0:
             raise ArgumentError(f"gaussian_nll_loss: var must not be negative, got {var}")
         var = mul(input.detach(), 0) + var
-    elif (var.array < 0).any():
+    elif isinstance(var.array, ndarray) and (var.array < 0).any():  # a GPU would have to be asked
         raise ArgumentError("gaussian_nll_loss: var must not be negative")
     shape, given = tuple(input.array.shape), tuple(var.array.shape)
     if given == shape[:-1] and given != shape:

@@ -77,6 +77,7 @@ def nanmedian(x, dim=None, keepdim=False):
     return _median("nanmedian", x, dim, keepdim, True)
 
 
+@backend.on_its_device
 def _median(name, x, dim, keepdim, ignore_nan):
     if x.array.dtype.kind == "b":
         raise DtypeError(f"{name}: x is bool: cast it with .to(tt.int64)")
@@ -95,6 +96,7 @@ def _empty_median(x):
     return math.nan if x.array.dtype.kind in "fV" else np.iinfo(x.array.dtype).min
 
 
+@backend.on_its_device
 def quantile(x, q, dim=None, keepdim=False, *, interpolation="linear"):
     """The value below which a fraction q of x (along dim) lies: between neighbours, linearly.
 
@@ -143,6 +145,7 @@ def msort(x):
 # ------------------------------------------------------------------------------ distinct values
 
 
+@backend.on_its_device
 def unique(x, sorted=True, return_inverse=False, return_counts=False, dim=None):
     """The distinct values of x in order; on request where each x is among them, and how often.
 
@@ -165,6 +168,7 @@ def unique(x, sorted=True, return_inverse=False, return_counts=False, dim=None):
     return result[0] if len(result) == 1 else tuple(result)
 
 
+@backend.on_its_device
 def unique_consecutive(x, return_inverse=False, return_counts=False, dim=None):
     """x without what equals its predecessor; on request where each x went, and how often"""
     xp = backend.namespace_of(x.array)
@@ -183,10 +187,11 @@ def unique_consecutive(x, return_inverse=False, return_counts=False, dim=None):
     return result[0] if len(result) == 1 else tuple(result)
 
 
+@backend.on_its_device
 def bincount(x, weights=None, minlength=0):
     """out[v] = how often v is among x, a vector of integers >= 0; or the sum of its weights"""
     if x.array.ndim != 1 or x.array.dtype.kind not in "iu":
-        raise ShapeError(f"bincount: x must be a vector of integers, got {tuple(x.array.shape)}")
+        raise DtypeError(f"bincount: x must be a vector of integers, got {tuple(x.array.shape)}")
     if minlength < 0 or (x.array.size and x.array.min() < 0):
         raise ShapeError("bincount: x and minlength must not be negative")
     xp = backend.namespace_of(x.array)
@@ -198,6 +203,7 @@ def bincount(x, weights=None, minlength=0):
     return wrap(xp.bincount(x.array, weights.array, minlength).astype(dtype))
 
 
+@backend.on_its_device
 def searchsorted(
     sorted_sequence, values, *, out_int32=False, right=False, side=None, sorter=None
 ):

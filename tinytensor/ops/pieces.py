@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..autograd import Variable, wrap
-from ..backend import namespace_of
+from ..backend import namespace_of, on_its_device
 from ..errors import DimError, ShapeError
 from . import shape as sh
 from .elementwise import where
@@ -161,6 +161,7 @@ def slice_scatter(x, src, dim=0, start=None, end=None, step=1):
     return _written("slice_scatter", x, src, (slice(None),) * d + (slice(start, end, step),))
 
 
+@on_its_device
 def diagonal_scatter(x, src, offset=0, dim1=0, dim2=1):
     """out = x with src in the place of diagonal(x, offset, dim1, dim2)"""
     old = diagonal(x, offset, dim1, dim2)

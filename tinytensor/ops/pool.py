@@ -182,9 +182,9 @@ def _bins(n, m):
 
 def _target(name, output_size, space):
     n = len(space)
-    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * n
-    sizes = [s if m is None else m for m, s in zip(sizes, space)]
-    if len(sizes) != n or any(m < 0 for m in sizes) or 0 in space:
+    given = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * n
+    sizes = [s if m is None else m for m, s in zip(given, space)]
+    if len(given) != n or any(m < 0 for m in sizes) or 0 in space:
         raise ShapeError(
             f"{name}: output_size {output_size} for space {tuple(space)}: {n} sizes, none negative"
         )
@@ -223,6 +223,7 @@ def adaptive_avg_pool3d(input, output_size):
     return _adaptive_avg("adaptive_avg_pool3d", 3, input, output_size)
 
 
+@backend.on_its_device
 def _adaptive_max(name, n, input, output_size, return_indices):
     x, lone = batched(name, input, n)
     space = x.array.shape[2:]

@@ -119,8 +119,8 @@ def _agree(x, y):
     return negative[0] == negative[1]
 
 
-@op(promote="same", differentiable=False)
+@op(promote="equal", differentiable=False)
 def heaviside(xp, x, values):
     """out = 0 where x < 0, values where x = 0, 1 where x > 0"""
-    out = xp.where(x == 0, values, x > 0)
+    out = xp.where(xp.asarray(x == 0), values, xp.asarray(x > 0))  # x may be a number
     return out.astype((x if hasattr(x, "dtype") else values).dtype)

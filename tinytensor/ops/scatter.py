@@ -11,7 +11,7 @@ import numpy as np
 from .. import backend, dtypes
 from ..autograd import Variable, wrap
 from ..dtypes import highest, lowest
-from ..errors import DimError, DtypeError, RangeError, ShapeError
+from ..errors import ArgumentError, DimError, DtypeError, RangeError, ShapeError
 from ..op import op
 from .elementwise import cast, div, mul
 from .elementwise import where as where_
@@ -25,12 +25,13 @@ def _at(dim, index):
     return (slice(None),) * dim + (index,)
 
 
-def _indices(name, index, dims=None):
-    """The array of an index tensor: integers, of so many dims."""
+def _indices(name, x, index, dims=None):
+    """The array of an index tensor: integers beside x, of so many dims."""
     if not isinstance(index, Variable) or index.array.dtype.kind not in "iu":
         raise DtypeError(f"{name}: index must be a tensor of int64")
     if dims is not None and index.array.ndim > dims:
         raise DimError(f"{name}: index {tuple(index.array.shape)} must have {dims} dim at most")
+    backend.check_one_device(name, x=x.array, index=index.array)
     return index.array
 
 
@@ -46,7 +47,7 @@ def _common(name, x, source):
 
 def index_select(x, dim, index):
     """out = the slices of x along dim that the vector index names, in its order"""
-    ix = _indices("index_select", index, 1).reshape(-1)
+    ix = _indices("index_select", x, index, 1).reshape(-1)
     d = canonical(dim, x.array.ndim)
     shape = tuple(x.array.shape)
     _check_range("index_select", index, (shape or (1,))[d], f"x {shape} along dim {d}", low=0)
@@ -59,7 +60,7 @@ def index_select(x, dim, index):
 
 def _write_slices(name, x, dim, index, source, accumulate):
     """x with source's slices at the places along dim that index names."""
-    ix, d = _indices(name, index, 1).reshape(-1), canonical(dim, x.array.ndim)
+    ix, d = _indices(name, x, index, 1).reshape(-1), canonical(dim, x.array.ndim)
     _common(name, x, source)
     shape = tuple(x.array.shape) or (1,)
     expected = (*shape[:d], ix.size, *shape[d + 1 :])
@@ -90,9 +91,10 @@ def index_copy(x, dim, index, source):
     return _write_slices("index_copy", x, dim, index, source, False)
 
 
+@backend.on_its_device
 def index_fill(x, dim, index, value):
     """out = x with the number value in the slices that index names along dim"""
-    ix, d = _indices("index_fill", index, 1).reshape(-1), canonical(dim, x.array.ndim)
+    ix, d = _indices("index_fill", x, index, 1).reshape(-1), canonical(dim, x.array.ndim)
     shape = tuple(x.array.shape)
     if isinstance(value, Variable):
         if value.array.ndim:
@@ -107,6 +109,7 @@ def index_fill(x, dim, index, value):
 # ------------------------------------------------------------------------------ single elements
 
 
+@backend.on_its_device
 def scatter(x, dim, index, src=None, *, value=None, reduce=None):
     """out = x with src[i, j] written at [index[i, j], j] (for dim 0); src may be a number
 
@@ -114,6 +117,8 @@ def scatter(x, dim, index, src=None, *, value=None, reduce=None):
     remains is open. reduce='add' adds, 'multiply' multiplies (without a gradient).
     """
     src = value if src is None else src
+    if src is None:
+        raise ArgumentError("scatter: pass src, a Tensor or a number")
     if reduce is not None:
         ways = {"add": "sum", "multiply": "prod"}
         if reduce not in ways:
@@ -136,9 +141,10 @@ def _scatter(name, x, dim, index, src, accumulate):
     return reshape(_index_put(x1, src, where, accumulate), tuple(x.array.shape))
 
 
+@backend.on_its_device
 def _scatter_places(name, x, dim, index, src):
     """x and src with at least one dim, src cut to index, and the index of every element."""
-    ix, d = _indices(name, index), canonical(dim, x.array.ndim)
+    ix, d = _indices(name, x, index), canonical(dim, x.array.ndim)
     _common(name, x, src)
     if ix.size == 0:
         return x, None, src
@@ -160,6 +166,7 @@ def _scatter_places(name, x, dim, index, src):
     return reshape(x, shape), _grid(xp, ix, d), src
 
 
+@backend.on_its_device
 def scatter_reduce(x, dim, index, src, reduce, *, include_self=True):
     """out = x with src[i, j] joined in at [index[i, j], j]: 'sum', 'mean', 'prod', 'amax', 'amin'
 
@@ -191,10 +198,11 @@ def _joined(join, x, src, index, fresh, start):
     out = x.copy()
     if fresh is not None:
         out[fresh] = start
-    join.at(out, index, src)
+    backend.join_at(join, out, index, src)
     return out
 
 
+@backend.on_its_device
 def _scatter_prod(x, src, index, fresh):
     """As products over rows: for each place x itself and what is sent there, filled up with 1."""
     xp, shape = backend.namespace_of(x.array), tuple(x.array.shape)
@@ -235,8 +243,8 @@ _scatter_amin.rule("x", "src", _share)
 
 def index_put(x, indices, values, accumulate=False):
     """out = x with values written (or added) at x[indices], indices a tuple of tensors"""
-    if isinstance(indices, Variable) or not isinstance(indices, (tuple, list)):
-        raise ShapeError("index_put: indices must be a tuple of tensors, one a dimension")
+    if isinstance(indices, Variable):
+        raise ArgumentError("index_put: indices must be a tuple of tensors, one a dimension")
     _common("index_put", x, values)
     return _index_put(x, values, as_index(x, tuple(indices)), accumulate)
 
@@ -248,23 +256,24 @@ def take(x, index):
     """out[i] = x.reshape(-1)[index[i]]"""
     flat = reshape(x, -1)
     _check_range("take", index, x.array.size, f"x of {x.array.size} elements")
-    return _getitem(flat, (_indices("take", index),))
+    return _getitem(flat, (_indices("take", x, index),))
 
 
 def put(x, index, source, accumulate=False):
     """out = x with source written (or added) at the flat places index"""
-    ix = _indices("put", index)
+    ix = _indices("put", x, index)
     _common("put", x, source)
     if ix.size != source.array.size:
-        raise ShapeError(f"put: {ix.size} indices for {source.array.size} elements of source")
+        raise SliceShapeError(f"put: {ix.size} indices for {source.array.size} elements of source")
     _check_range("put", index, x.array.size, f"x of {x.array.size} elements")
     out = _index_put(reshape(x, -1), reshape(source, -1), (ix.reshape(-1),), accumulate)
     return reshape(out, tuple(x.array.shape))
 
 
+@backend.on_its_device
 def take_along_dim(x, indices, dim=None):
     """out = gather(x, dim, indices), after broadcasting the other dims; without dim, of flat x"""
-    _indices("take_along_dim", indices)
+    _indices("take_along_dim", x, indices)
     if dim is None:
         return gather(reshape(x, -1), 0, reshape(indices, -1))
     d = canonical(dim, x.array.ndim)
@@ -294,6 +303,7 @@ def masked_select(x, mask):
     return _getitem(x, (mask.array,))
 
 
+@backend.on_its_device
 def masked_scatter(x, mask, source):
     """out = x with the first elements of source, in order, where mask holds"""
     _common("masked_scatter", x, source)

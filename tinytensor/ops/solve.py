@@ -56,8 +56,9 @@ inverse = inv
 
 @op
 def _solve(xp, x, y):
+    lead = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])  # which CuPy leaves to us
     try:
-        return xp.linalg.solve(x, y)
+        return xp.linalg.solve(*[xp.broadcast_to(a, lead + a.shape[-2:]) for a in (x, y)])
     except np.linalg.LinAlgError as error:
         raise SingularError(f"solve: x {x.shape} is singular: {error}") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..autograd import wrap
-from ..backend import namespace_of
+from ..backend import namespace_of, on_its_device
 from ..errors import DtypeError, ShapeError
 from ..op import op
 
@@ -45,6 +45,7 @@ class SVD(NamedTuple):
     Vh: Any
 
 
+@on_its_device
 def svd(x, full_matrices=True):
     """U (..., n, n), S (..., k), largest first, and Vh (..., m, m) of x (..., n, m), k = min(n, m);
     without full_matrices U (..., n, k) and Vh (..., k, m)

@@ -240,7 +240,7 @@ class Optimizer:
 
 def moment(p: Tensor) -> Tensor:
     """Zeros like a parameter, to average its gradients in."""
-    return wrap(backend.namespace_of(p.array).zeros_like(p.array))
+    return wrap(backend.full_like(p.array, 0))
 
 
 def decay(xp: Any, average: Any, new: Any, beta: float, a: Any) -> None:

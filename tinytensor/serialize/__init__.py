@@ -9,8 +9,8 @@ NumPy has no bfloat16: arrays of it have the dtype BFLOAT16 (raw bits); `widen` 
 """
 
 from .files import release
-from .machine import BFLOAT16, Stub, widen
 from .pickles import load_pickle, save_pickle
+from .plain import BFLOAT16, Stub, widen
 from .safetensors import load_safetensors, save_safetensors
 from .tensorflow import load_tensorflow
 from .torch_files import load_torch, module_state

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import CheckpointError
 from .files import opened, whole_file
-from .machine import Machine, Refused, key
+from .machine import Machine
+from .plain import Refused, key
 
 PLAIN = (bool, int, float, complex, str, bytes, bytearray, type(None))
 ARRAYS = "biufcSU"  # dtype kinds

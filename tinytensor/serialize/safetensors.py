@@ -5,14 +5,14 @@
                   "__metadata__": {"format": "pt"}}, padded with spaces
     the rest     the arrays, one behind the other without gaps, row by row, little-endian
 
-One array at a time is in memory, in reading (the file is mapped) as in writing; and bfloat16 needs
-no package. Source: github.com/huggingface/safetensors, README, Format.
+Files are mapped in reading, and written some rows at a time: memory holds no second copy of the
+arrays. bfloat16 needs no package. Source: github.com/huggingface/safetensors, README, Format.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ import numpy as np
 
 from ..errors import CheckpointError
 from .files import mapped, whole_file
-from .machine import BFLOAT16, widen
+from .plain import BFLOAT16, widen
 
-DTYPES = {
+DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": BFLOAT16,
     "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
     "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"), "U8": np.dtype("u1"),
@@ -31,6 +31,7 @@ DTYPES = {
 }  # fmt: skip
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+PIECE = 1 << 23  # bytes written at a time
 
 
 def load_safetensors(path: str | Path) -> dict[str, np.ndarray]:
@@ -117,9 +118,18 @@ def save_safetensors(
         file.write(len(text).to_bytes(8, "little") + text)
         for name, array in arrays.items():
             kind = stored_dtype(name, array, dtype)
-            array = array.numpy(force=True) if hasattr(array, "numpy") else array
-            file.write(np.ascontiguousarray(converted(name, array, kind)).data.cast("B")
-                       if array.size else b"")  # fmt: skip
+            for rows in pieces(array.numpy(force=True) if hasattr(array, "numpy") else array):
+                file.write(np.ascontiguousarray(converted(name, rows, kind)).tobytes())
+
+
+def pieces(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Some rows at a time, so that a converted copy of them is small."""
+    if not array.ndim or array.nbytes <= PIECE:
+        yield array
+        return
+    rows = max(1, PIECE * len(array) // array.nbytes)
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
 
 
 def stored_dtype(name: str, array: Any, wanted: str | None) -> np.dtype:

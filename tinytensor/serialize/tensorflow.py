@@ -24,14 +24,16 @@ import numpy as np
 
 from ..errors import CheckpointError
 from .files import mapped
-from .machine import BFLOAT16
+from .plain import BFLOAT16
 
 TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 FOOTER = 48
 CRC_SHIFT = 0xA282EAD8  # checksums are stored rotated and shifted by this
-DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 4: np.dtype("u1"),
-          5: np.dtype("<i2"), 6: np.dtype("i1"), 9: np.dtype("<i8"), 10: np.dtype("?"),
-          14: BFLOAT16, 19: np.dtype("<f2")}  # fmt: skip
+DTYPES: dict[int, np.dtype] = {
+    1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 4: np.dtype("u1"),
+    5: np.dtype("<i2"), 6: np.dtype("i1"), 9: np.dtype("<i8"), 10: np.dtype("?"),
+    14: BFLOAT16, 19: np.dtype("<f2"),
+}  # fmt: skip
 
 
 class Damaged(Exception):

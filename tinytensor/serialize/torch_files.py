@@ -7,7 +7,7 @@ legacy               pickles one after the other: a magic number, the version, s
 pickled module       `pickle.dump(model, file)`: storages lie inside as legacy files of their own
 
 Tensors become NumPy arrays, read-only over the mapped file where the format allows; bfloat16
-has dtype BFLOAT16, see `machine.widen`. Modules and other objects become Stubs.
+has dtype BFLOAT16, see `plain.widen`. Modules and other objects become Stubs.
 Sources: torch/serialization.py, torch/_utils.py.
 """
 
@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointError
-from .files import mapped
-from .machine import BFLOAT16, Global, Machine, Refused, Stub, checked, shown, whole_numbers
+from .files import mapped, release
+from .machine import Machine
+from .plain import BFLOAT16, Global, Refused, Stub, checked, shown, whole_numbers
 
 MAGIC = 0x1950A86A20F9469CFC6C
-DTYPES = {
+DTYPES: dict[str, Any] = {
     "float64": "<f8", "float32": "<f4", "float16": "<f2", "bfloat16": BFLOAT16, "int64": "<i8",
     "int32": "<i4", "int16": "<i2", "int8": "i1", "uint8": "u1", "bool": "?", "uint16": "<u2",
     "uint32": "<u4", "uint64": "<u8", "complex64": "<c8", "complex128": "<c16",
@@ -42,6 +43,7 @@ STORAGE_DTYPES: dict[str, np.dtype] = {
     **{f"torch.{name}Storage": np.dtype(DTYPES[dtype]) for name, dtype in STORAGES.items()},
     "torch.storage.UntypedStorage": np.dtype("u1"),
 }
+DEEPEST, MOST_MODULES = 50, 100_000  # of a module's parts
 NAMES = {*STORAGE_DTYPES, *(f"torch.{name}" for name in DTYPES)}
 
 
@@ -81,8 +83,9 @@ def read_zip(where: str, data: Any) -> Any:
         if data[at : at + 4] != b"PK\x03\x04" or begin + info.file_size > len(data):
             raise CheckpointError(f"{where}: {name} is not where the zip's directory says")
         found = np.frombuffer(data, np.uint8, info.file_size, begin)
-        if zlib.crc32(found) != info.CRC:
+        if zlib.crc32(found.data) != info.CRC:
             raise CheckpointError(f"{where}: {name} is damaged: its checksum is another")
+        release(found)
         return found
 
     little = f"{root}byteorder" not in entries or content("byteorder").tobytes() != b"big"
@@ -136,7 +139,7 @@ def read_legacy(where: str, file: Any, data: Any) -> Any:
         if len(pid) > 5 and pid[5] is not None:
             raise Refused("refuses storages that are views of others (torch before 0.4)")
         if name not in storages:
-            machine.spend(count * dtype.itemsize)
+            machine.plain.spend(count * dtype.itemsize)
             storages[name] = np.empty(count, dtype)
         if (storages[name].dtype, storages[name].size) != (dtype, count):
             raise Refused(f"is damaged: storage {shown(name)} has two sizes")
@@ -154,7 +157,8 @@ def read_legacy(where: str, file: Any, data: Any) -> Any:
         at += 8 + storage.nbytes
         if count != storage.size or at > size:
             raise CheckpointError(f"{where}: is truncated or damaged at storage {shown(name)}")
-        storage.view(np.uint8)[:] = np.frombuffer(data, np.uint8, storage.nbytes, at - storage.nbytes)
+        raw = np.frombuffer(data, np.uint8, storage.nbytes, at - storage.nbytes)
+        storage.view(np.uint8)[:] = raw
         if not little:
             storage.view(swappable(storage.dtype)).byteswap(inplace=True)
     if at != size:
@@ -206,8 +210,9 @@ def torch_machine(
             raise Refused(f"refuses a tensor of size {size}: its storage is smaller than that")
         if not prod(size):
             return np.zeros(size, storage.dtype)
-        steps = tuple(step * storage.itemsize for step in stride)
-        return np.lib.stride_tricks.as_strided(storage[start:], size, steps)
+        itemsize = storage.itemsize
+        steps = tuple(step * itemsize for step in stride)
+        return np.ndarray(size, storage.dtype, storage, start * itemsize, steps)
 
     def tensor_v3(
         storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any,
@@ -241,17 +246,25 @@ def torch_machine(
 def module_state(module: Stub) -> dict[str, np.ndarray]:
     """The parameters and buffers of a pickled torch.nn.Module, as its state_dict() names them."""
     found: dict[str, np.ndarray] = {}
-    waiting = [("", module)]
+    waiting: list[tuple[str, Any]] = [("", module)]
+    seen = 0
     while waiting:
         path, part = waiting.pop()
+        seen += 1
         if not isinstance(part, Stub) or not isinstance(part.state, dict):
             raise CheckpointError(f"{path or 'the pickle'}: is no torch module")
-        if path.count(".") > 50:
-            raise CheckpointError(f"{path}: is a module inside of itself")
-        for kind in ("_parameters", "_buffers"):
-            for name, array in dict(part.state.get(kind) or {}).items():
-                if isinstance(array, np.ndarray):
-                    found[f"{path}{name}"] = array
-        inner = list(dict(part.state.get("_modules") or {}).items())
-        waiting += [(f"{path}{n}.", m) for n, m in reversed(inner) if m is not None]
+        if path.count(".") > DEEPEST or seen > MOST_MODULES:
+            raise CheckpointError(f"{path[:60]}: is a module inside of itself, or one of too many")
+        own = {kind: members(part, kind) for kind in ("_parameters", "_buffers", "_modules")}
+        passing = part.state.get("_non_persistent_buffers_set")
+        for name, array in (own["_parameters"] | own["_buffers"]).items():
+            if isinstance(array, np.ndarray) and not (isinstance(passing, set) and name in passing):
+                found[f"{path}{name}"] = array
+        inner = [(f"{path}{n}.", m) for n, m in own["_modules"].items() if m is not None]
+        waiting += reversed(inner)
     return found
+
+
+def members(module: Stub, kind: str) -> dict[Any, Any]:
+    value = module.state.get(kind)
+    return value if isinstance(value, dict) else {}

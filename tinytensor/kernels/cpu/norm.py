@@ -48,9 +48,9 @@ def _(
 
 @fused._add_layer_norm.kernel("cpu", "x", "residual", "weight", "bias")
 def _(xp: Any, g: Any, out: Any, weight: Any, mean: Any, inv_std: Any) -> Any:
-    if weight is None or not plain(*g, out[1], weight):
-        return _add_layer_norm_rule(xp, g, out, weight, mean, inv_std)
     g_out, g_total = g
+    if weight is None or not plain(g_out, g_total, out[1], weight):
+        return _add_layer_norm_rule(xp, g, out, weight, mean, inv_std)
     dx, d_weight, d_bias = _backward(g_out, g_total, out[1], weight, mean, inv_std)
     return dx, dx, d_weight, d_bias
 

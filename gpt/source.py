@@ -1,0 +1,130 @@
+"""What a run learns from and is judged on: ids, and the tokenizer that made them.
+
+Either a text, cut into tokens here, or a folder that `data.prepare` made, whose tokens are mapped.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import data
+from data import Corpus
+from data.prepared import MANIFEST, UNFINISHED, open_prepared
+from data.shards import Tokens
+
+from . import tokenizers
+from .config import Config
+from .ngram import CountModel, count_models
+from .tokenizers import CharTokenizer, Tokenizer, TokenizerError
+
+Ids = np.ndarray | Tokens
+
+
+@dataclass(frozen=True)
+class Source:
+    """train, val: ids in one dimension. corpus: the text they are of; None if they are prepared.
+
+    final: the beginning of val, which the last loss is measured on.
+    """
+
+    name: str
+    tokenizer: Tokenizer
+    train: Ids
+    val: Ids
+    hash: str  # of all ids: what a resumed run checks
+    final: np.ndarray
+    corpus: Corpus | None = None
+
+    @property
+    def by_char(self) -> bool:
+        """Whether a token is a character, and a loss per token one per character."""
+        return isinstance(self.tokenizer, CharTokenizer)
+
+    @cached_property
+    def chars_per_token(self) -> float:
+        """Of the final text."""
+        return 1.0 if self.by_char else len(self.tokenizer.decode(self.final)) / len(self.final)
+
+    @cached_property
+    def bytes_per_token(self) -> float:
+        """Of the final text, in UTF-8."""
+        lengths = np.array([len(token) for token in self.tokenizer.token_bytes])
+        return float(lengths[self.final].mean())
+
+    @property
+    def floor(self) -> float | None:
+        """The entropy of the validation text in nats per character, where it is known."""
+        return self.corpus.floor.val if self.corpus and self.corpus.floor else None
+
+    def counts(self) -> list[CountModel]:
+        """What counting characters reaches on the validation text; nothing without a text."""
+        if self.corpus is None:
+            return []
+        chars = self.tokenizer if self.by_char else CharTokenizer.train(self.corpus.text)
+        train, val = (chars.encode(part) for part in (self.corpus.train, self.corpus.val))
+        return count_models(train, val, chars.vocab_size)
+
+    @property
+    def start(self) -> str:
+        """What comes before a beginning, to write one: the first of these that is in the text."""
+        if self.corpus is None:
+            return ""  # the tokenizer knows what begins a text
+        text = self.corpus.train
+        return next(start for start in ("\n\n", "\n", text[0]) if start in text)
+
+
+def load(config: Config, tokenizer: Tokenizer | None = None) -> Source:
+    """What `--data` names as tokens; `tokenizer`: the one of the run that goes on.
+
+    Raises DataError and TokenizerError.
+    """
+    folder = Path(config.data.data).expanduser()
+    if (folder / MANIFEST).exists() or (folder / UNFINISHED).exists():
+        return prepared(folder, config)
+    corpus = data.load(
+        config.data.data,
+        val_fraction=config.data.val_fraction,
+        n_chars=config.data.n_chars or None,
+        data_dir=config.data.data_dir or None,
+    )
+    name = config.data.tokenizer
+    if tokenizer is None and name in ("auto", "char"):
+        tokenizer = CharTokenizer.train(corpus.text)
+    elif tokenizer is None:
+        size = config.gpt.vocab_size if name in ("word", "bpe") else None
+        tokenizer = tokenizers.get(name, lambda: [corpus.train], size)
+    try:
+        train, val = (tokenizer.encode(part) for part in (corpus.train, corpus.val))
+    except TokenizerError as error:
+        raise TokenizerError(f"--data {config.data.data}: {error}") from error
+    sha256 = hashlib.sha256(np.ascontiguousarray(train).data)
+    sha256.update(np.ascontiguousarray(val).data)
+    return Source(corpus.name, tokenizer, train, val, sha256.hexdigest(),
+                  val[: config.eval.final_chars], corpus)  # fmt: skip
+
+
+def prepared(folder: Path, config: Config) -> Source:
+    """A prepared corpus: its ids are read where batches fall, its tokenizer comes with it."""
+    found = open_prepared(folder)
+    tokenizer = tokenizers.from_dict(found.tokenizer)
+    same_tokenizer(config.data.tokenizer, tokenizer, folder)
+    sides: dict[str, Any] = {side: found.manifest[side] for side in ("train", "val")}
+    sha256 = hashlib.sha256(json.dumps(sides, sort_keys=True).encode() + tokenizer.hash.encode())
+    return Source(folder.name, tokenizer, found.train, found.val, sha256.hexdigest(),
+                  np.asarray(found.val[: config.eval.final_chars]))  # fmt: skip
+
+
+def same_tokenizer(asked: str, found: Tokenizer, folder: Path) -> None:
+    """Refuse a `--tokenizer` that is not the one the ids were made with."""
+    if asked in ("auto", found.type):
+        return
+    if asked in ("char", "word", "bpe") or tokenizers.get(asked).hash != found.hash:
+        raise TokenizerError(
+            f"--tokenizer {asked}: {folder} was prepared with another, of type {found.type} and "
+            f"{found.vocab_size:,} tokens; leave --tokenizer out to use that"
+        )

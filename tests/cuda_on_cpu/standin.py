@@ -1,0 +1,116 @@
+"""The module `cupy`, made of the stand-in's parts, and its installation in CuPy's place."""
+
+from __future__ import annotations
+
+import sys
+import types
+from contextlib import contextmanager
+
+import numpy as np
+
+from .device import (
+    COUNT,
+    CUDARuntimeError,
+    Device,
+    MemoryPointer,
+    MemoryPool,
+    Stream,
+    current,
+    wait,
+)
+from .functions import FUNCTIONS, MATRICES, as_strided, from_dlpack, get_array_module
+from .ndarray import ndarray
+from .ufuncs import UFUNCS, matmul
+
+VERSION = "14.2.0"  # whose rules these are
+
+# what CuPy takes over from NumPy
+_NUMPY = """bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 dtype
+finfo iinfo promote_types can_cast result_type issubdtype broadcast_shapes newaxis inf nan pi e
+ndindex generic integer floating number""".split()
+
+
+class Module(types.ModuleType):
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(
+            f"module {self.__name__!r} has no attribute {name!r} (if CuPy {VERSION} has one, "
+            "tests/cuda_on_cpu must be taught it)"
+        )
+
+
+def _module(name: str, **attributes) -> Module:
+    module = Module(name)
+    module.__dict__.update(attributes)
+    return module
+
+
+class Runtime(Module):
+    """cupy.cuda.runtime"""
+
+    CUDARuntimeError = CUDARuntimeError
+
+    def getDeviceCount(self) -> int:
+        return COUNT
+
+    def driverGetVersion(self) -> int:
+        return 13000
+
+    runtimeGetVersion = driverGetVersion
+
+    def getDevice(self) -> int:
+        return current.device
+
+    def deviceSynchronize(self) -> None:
+        wait("deviceSynchronize()")
+
+    def memGetInfo(self) -> tuple[int, int]:
+        return Device().mem_info
+
+    def getDeviceProperties(self, device: int) -> dict:
+        return {"name": b"stand-in", "major": 9, "minor": 0, "totalGlobalMem": 2**33}
+
+
+def _made() -> Module:
+    pool = MemoryPool()
+    cuda = _module(
+        "cupy.cuda", Device=Device, Stream=Stream, MemoryPointer=MemoryPointer,
+        get_current_stream=lambda: Stream(), runtime=Runtime("cupy.cuda.runtime"),
+        nvrtc=_module("cupy.cuda.nvrtc", getVersion=lambda: (13, 0)),
+        device=_module("cupy.cuda.device", get_cublas_handle=lambda: 1),
+        is_available=lambda: True,
+    )  # fmt: skip
+    return _module(
+        "cupy", __version__=VERSION, ndarray=ndarray, cuda=cuda, matmul=matmul,
+        linalg=_module("cupy.linalg", **MATRICES), from_dlpack=from_dlpack,
+        lib=_module(
+            "cupy.lib", stride_tricks=_module("cupy.lib.stride_tricks", as_strided=as_strided)
+        ),
+        get_array_module=get_array_module, get_default_memory_pool=lambda: pool,
+        is_available=lambda: True, **{n: getattr(np, n) for n in _NUMPY}, **UFUNCS, **FUNCTIONS,
+    )  # fmt: skip
+
+
+cupy = _made()
+
+
+@contextmanager
+def installed():
+    """Inside, `import cupy` finds the stand-in, and tinytensor's `cuda` is it."""
+    from tinytensor import backend
+
+    names = ("cupy", "cupy.cuda")
+    before = {name: sys.modules.get(name) for name in names}
+    sys.modules.update({"cupy": cupy, "cupy.cuda": cupy.cuda})
+    backend.cupy.cache_clear()
+    try:
+        yield cupy
+    finally:
+        for name, module in before.items():
+            if module is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = module
+        backend.cupy.cache_clear()
+        current.device = 0

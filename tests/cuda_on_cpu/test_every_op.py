@@ -1,0 +1,175 @@
+"""Every op of the registry on `cuda` as on the CPU: values, gradients, gradients of gradients.
+
+float64 within 1e-9, float32 within 2e-4 (sums in another order), float16 within two units in the
+last place of the largest number; an argument that the CPU refuses is refused with the same class.
+cuda:1 as well as cuda:0, while the current device is 0: what an op makes, it makes where its
+arguments are.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinytensor as tt
+from tinytensor import backend
+from tinytensor.autograd import Variable, wrap
+from tinytensor.testing import LAYOUTS
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tinytensor"))
+from samples import NOT_EXPANDED, samples  # noqa: E402
+from test_registry import DIFFERENTIABLE, OPS, chosen, floating, outputs, run, seeds_of  # noqa: E402
+
+TOLERANCE = {"float64": (1e-9, 1e-10), "float32": (2e-4, 1e-5), "float16": (2e-3, 2e-3)}
+OTHER_DTYPES = ("float16", "int64", "int32", "int16", "uint8", "bool")
+
+
+@pytest.fixture(params=["cuda:0", "cuda:1"])
+def gpu(cuda, request):
+    if int(request.param[-1]) >= backend.cuda_device_count():
+        pytest.skip("this machine has one GPU")
+    return tt.device(request.param)
+
+
+def frozen(array):
+    """Memory that must not be written to: the stand-in refuses, a real GPU cannot."""
+    under = getattr(array, "_a", array)
+    if isinstance(under, np.ndarray):
+        under.flags.writeable = False
+    return array
+
+
+def moved(x, device):
+    """Arrays, also those inside of an index, on the device."""
+    if isinstance(x, np.ndarray):
+        return backend.to_device(x, device)
+    if isinstance(x, tuple) and type(x) is tuple:
+        return tuple(moved(i, device) for i in x)
+    return x
+
+
+def laid_out(a, layout, device):
+    """An array on the device in a layout: views of what was uploaded."""
+    put = lambda a: backend.to_device(np.array(a, order="C"), device)  # noqa: E731
+    if layout == "transposed":
+        return put(a.T).T
+    if layout == "sliced":  # every other element, NaN or 1 in between
+        large = np.full([2 * n + 1 for n in a.shape], np.nan if a.dtype.kind == "f" else 1, a.dtype)
+        places = tuple(slice(1, 2 * n + 1, 2) for n in a.shape)
+        large[places] = a
+        return put(large)[places]
+    if layout == "reversed":
+        back = (slice(None, None, -1),) * a.ndim
+        return put(a[back])[back]
+    if layout == "expanded":
+        with backend.using(row := put(a[:1])):
+            return backend.namespace(device).broadcast_to(row, a.shape)
+    return put(a)
+
+
+def tensors(name, call, device, dtype, layout, as_dtype=False):
+    """The arguments of a call on the device; as_dtype: the integers among them as well."""
+    op = tt.REGISTRY[name]
+    made = []
+    for argument, a in zip(op.argument_names(len(call.args)), call.args):
+        if isinstance(a, np.ndarray):
+            wants = floating(a) and np.dtype(dtype).kind == "f"
+            wants = wants and (op.variadic or argument in op.rules)
+            if floating(a) or as_dtype:
+                a = a.astype(dtype)
+            a = wrap(frozen(laid_out(a, layout if a.ndim else "", device)), None, wants)
+        made.append(a)
+    return made
+
+
+def all_of(name, call, device, dtype, layout="contiguous", second=False, as_dtype=False):
+    """Outputs, gradients of a weighted sum of them, gradients of the sum of those squared."""
+    args = tensors(name, call, device, dtype, layout, as_dtype)
+    static = {k: moved(v, device) for k, v in call.static.items()}
+    with np.errstate(all="ignore"):
+        result = outputs(run(name, args, static))
+        found, tracked = [*result], [o for o in result if o.requires_grad]
+        leaves = [a for a in args if isinstance(a, Variable) and a.requires_grad]
+        if tracked:
+            seeds = seeds_of([o.detach().cpu() for o in tracked])
+            seeds = [wrap(frozen(backend.to_device(s.array, device))) for s in seeds]
+            how = {"create_graph": second, "allow_unused": True}
+            grads = [g for g in tt.autograd.grad(tracked, leaves, seeds, **how) if g is not None]
+            found += grads
+            again = [(g * g).sum() for g in grads if second and g.requires_grad]
+            if again:
+                found += [
+                    g for g in tt.autograd.grad(again, leaves, allow_unused=True) if g is not None
+                ]
+    assert all(x.device == device for x in found), f"{[str(x.device) for x in found]}"
+    return [x.detach().cpu().array for x in found]
+
+
+def assert_same(mine, expected, dtype, what):
+    assert len(mine) == len(expected), what
+    for a, b in zip(mine, expected):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), what
+        rtol, atol = TOLERANCE.get(dtype, TOLERANCE["float32"])
+        atol *= max(1, np.max(np.abs(b[np.isfinite(b)]), initial=0)) if dtype == "float16" else 1
+        np.testing.assert_allclose(a, b, rtol, atol, equal_nan=True, err_msg=what)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_values_and_gradients(name, gpu):
+    for call in samples(name):
+        for dtype in ("float64", "float32")[: 1 if gpu.index else 2]:
+            expected = all_of(name, call, backend.CPU, dtype)
+            assert_same(all_of(name, call, gpu, dtype), expected, dtype, f"{name}({call}) {dtype}")
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_second_gradients(name, gpu):
+    for call in chosen(samples(name)):
+        expected = all_of(name, call, backend.CPU, "float64", second=True)
+        got = all_of(name, call, gpu, "float64", second=True)
+        assert_same(got, expected, "float64", f"{name}({call})")
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_layouts(name, cuda):
+    """Transposed, sliced, expanded ... memory of the GPU gives what contiguous memory does."""
+    device = backend.resolve(cuda)
+    for call in samples(name):
+        for layout in LAYOUTS:
+            if layout != "contiguous" and not (layout == "expanded" and name in NOT_EXPANDED):
+                expected = all_of(name, call, backend.CPU, "float64", layout)
+                got = all_of(name, call, device, "float64", layout)
+                assert_same(got, expected, "float64", f"{name}({call}) {layout}")
+
+
+def outcome(*args, **kwargs):
+    try:
+        return all_of(*args, **kwargs)
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError) as error:
+        return error
+
+
+# what only a look at the values shows: on a GPU that would mean to wait for it
+UNSEEN = (tt.errors.SingularError, tt.errors.DivisionError)
+NOT_FOR_INTEGERS = {
+    "top": "which of equal numbers is among the largest is open",
+    "layer_norm": "layer_norm() takes floats only, and so does its kernel for the CPU",
+}
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_other_dtypes(name, cuda):
+    """The same numbers in the same dtype, or the same class of error."""
+    device = backend.resolve(cuda)
+    for dtype in OTHER_DTYPES[: 1 if name in NOT_FOR_INTEGERS else None]:
+        for call in samples(name):
+            expected = outcome(name, call, backend.CPU, dtype)
+            got = outcome(name, call, device, dtype)
+            what = f"{name}({call}) {dtype}: {expected!r:.200} on the CPU, {got!r:.200}"
+            if isinstance(expected, UNSEEN):
+                continue
+            if isinstance(expected, Exception) or isinstance(got, Exception):
+                assert type(got) is type(expected), what
+            else:
+                assert_same(got, expected, dtype, what)
