@@ -144,9 +144,7 @@ def _(xp, g, x, weight, bias, target, ignore_index, divisor, lse):
     return dx, d_weight, None if bias is None else d_logits.sum(axis=0)
 
 
-def linear_cross_entropy(
-    input, weight, target, bias=None, *, ignore_index=-100, reduction="mean"
-):
+def linear_cross_entropy(input, weight, target, bias=None, *, ignore_index=-100, reduction="mean"):
     """cross_entropy(linear(input, weight, bias), target): a language model's last layer and loss.
 
     input (..., C), weight (V, C), bias (V,), target (...): class numbers below V. Where there is a
