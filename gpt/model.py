@@ -151,9 +151,11 @@ class GPT(nn.Module):
 
     def loss(self, idx: tt.Tensor, targets: tt.Tensor) -> tt.Tensor:
         """The loss alone, as training needs it: on a CPU the logits are never in memory at once."""
-        x = self.ln_f(self.hidden(idx))
-        head = self.lm_head
-        return F.linear_cross_entropy(x, head.weight, targets, head.bias, ignore_index=-1)
+        x = self.ln_f(self.hidden(idx)).view(-1, self.config.n_embd)  # (B * T, C)
+        head, targets = self.lm_head, targets.reshape(-1)
+        return F.fused_linear_cross_entropy(
+            x, head.weight, targets, linear_bias=head.bias, ignore_index=-1
+        )
 
     def hidden(self, idx: tt.Tensor, cache: Reading | None = None) -> tt.Tensor:
         """The residual stream behind the last block, (B, T, C)."""

@@ -89,8 +89,8 @@ _NAMES = {
     TENSOR: """x y x1 x2 t input input1 input2 target weight bias other tensor tensor1 tensor2
         batch1 batch2 mat mat1 mat2 vec vec1 vec2 index mask indices src source query key attn_mask
         condition boundaries sorted_sequence sorter running_mean running_var pos_weight weights
-        offsets per_sample_weights anchor positive negative fweights aweights prepend append
-        qkv residual self bernoulli.p scaled_dot_product_attention.value""",
+        offsets per_sample_weights anchor positive negative fweights aweights prepend append qkv
+        residual linear_weight linear_bias self bernoulli.p scaled_dot_product_attention.value""",
     VALUE: """div.x div.y floor_divide.x floor_divide.y float_power.x float_power.y rsub.x rsub.y
         ldexp.x ldexp.y clamp_min.min clamp_max.max bucketize.input searchsorted.values
         isin.elements isin.test_elements normal.mean normal.std scatter.src scatter.value

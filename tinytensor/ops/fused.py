@@ -16,7 +16,6 @@ from .cross_entropy import _cross_entropy, check_targets, cross_entropy
 from .linalg import as_rows
 from .losses import check_losses
 from .nn import _attention, _last_dims, _layer_norm, _linear, check_linear, linear
-from .shape import reshape
 
 # ------------------------------------------------------------------------------ attention
 
@@ -144,31 +143,37 @@ def _(xp, g, x, weight, bias, target, ignore_index, divisor, lse):
     return dx, d_weight, None if bias is None else d_logits.sum(axis=0)
 
 
-def linear_cross_entropy(input, weight, target, bias=None, *, ignore_index=-100, reduction="mean"):
-    """cross_entropy(linear(input, weight, bias), target): a language model's last layer and loss.
+def fused_linear_cross_entropy(
+    input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean",
+    ignore_index=-100, label_smoothing=0.0,
+):  # fmt: skip
+    """cross_entropy(linear(input, linear_weight, linear_bias), target): a language model's end.
 
-    input (..., C), weight (V, C), bias (V,), target (...): class numbers below V. Where there is a
-    kernel for it, the logits, (..., V), are never in memory at once.
+    input (N, C) or (C,), linear_weight (V, C), linear_bias (V,), target (N,) or (): class numbers
+    below V; the rest is cross_entropy's. Where there is a kernel for it, the logits, (N, V), are
+    never in memory at once.
     """
-    check_losses("linear_cross_entropy", input, target, reduction)
-    check_linear("linear_cross_entropy", input, weight, bias)
-    lead, classes = tuple(input.array.shape[:-1]), weight.array.shape[0]
-    if tuple(target.array.shape) != lead:
-        raise ShapeError(
-            f"linear_cross_entropy: target {tuple(target.array.shape)} must be {lead}, input "
-            f"{tuple(input.array.shape)} without its last dimension"
-        )
+    check_losses("fused_linear_cross_entropy", input, target, reduction)
+    check_linear("fused_linear_cross_entropy", input, linear_weight, linear_bias)
     op = _linear_cross_entropy.op
     kernel = op.implementations[namespace_of(input.array).__name__] is not op.forward
-    if reduction == "none" or not kernel:
-        logits = reshape(linear(input, weight, bias), (-1, classes))
-        losses = cross_entropy(
-            logits, reshape(target, (-1,)), ignore_index=ignore_index, reduction=reduction
+    plain = weight is None and not label_smoothing and target.array.dtype.kind in "iu"
+    if reduction == "none" or not kernel or not plain:
+        logits = linear(input, linear_weight, linear_bias)
+        return cross_entropy(
+            logits, target, weight, ignore_index=ignore_index, reduction=reduction,
+            label_smoothing=label_smoothing,
+        )  # fmt: skip
+    lead, classes = tuple(input.array.shape[:-1]), linear_weight.array.shape[0]
+    if tuple(target.array.shape) != lead or len(lead) > 1:
+        raise ShapeError(
+            f"fused_linear_cross_entropy: input {tuple(input.array.shape)} must be (N, C) or (C,), "
+            f"target {tuple(target.array.shape)} must be {lead}, input without its last dimension"
         )
-        return reshape(losses, lead) if reduction == "none" else losses
-    check_targets("linear_cross_entropy", target, ignore_index, classes)
+    check_targets("fused_linear_cross_entropy", target, ignore_index, classes)
     kept = (target.array != ignore_index).sum().item() if reduction == "mean" else 1
-    ahead = is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (input, weight, bias)
+    leaves = [t for t in (input, linear_weight, linear_bias) if t is not None]
+    ahead = is_grad_enabled() and any(t.requires_grad for t in leaves)
+    return _linear_cross_entropy(
+        input, linear_weight, linear_bias, target.array, ignore_index, kept, ahead
     )
-    return _linear_cross_entropy(input, weight, bias, target.array, ignore_index, kept, ahead)
