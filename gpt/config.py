@@ -430,7 +430,7 @@ def summary(config: Config) -> str:
     for name, group in groups(Config).items():
         values = {key: getattr(getattr(config, name), key) for key in own_settings(group)}
         text = ", ".join(f"{k} {v}" for k, v in values.items() if v != "")
-        lines.append(textwrap.fill(f"{name:<8}{text}", 88, subsequent_indent=" " * 8))
+        lines.append(textwrap.fill(f"{name:<9}{text}", 88, subsequent_indent=" " * 9))
     return "\n".join(lines)
 
 

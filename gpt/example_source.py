@@ -13,10 +13,9 @@ from data import DataError
 from data.batches import split
 from data.examples import Example, ExampleBatches, read_examples
 
-from . import tokenizers
 from .config import Config
 from .evaluate import mean_loss
-from .source import Source
+from .source import Source, new_tokenizer
 from .tokenizers import Tokenizer, TokenizerError
 
 
@@ -62,11 +61,8 @@ def load(path: Path, config: Config, tokenizer: Tokenizer | None) -> ExampleSour
     if len(lines) < 2:
         raise DataError(f"{path}: has {len(lines)} examples: at least 2 are needed, one to hold "
                         "out")  # fmt: skip
-    name = config.data.tokenizer
     if tokenizer is None:
-        kind = "char" if name == "auto" else name
-        size = config.gpt.vocab_size if name in ("word", "bpe") else None
-        tokenizer = tokenizers.get(kind, lambda: texts, size)
+        tokenizer = new_tokenizer(config, texts, texts)
     examples = [encode(tokenizer, path, *line, config.gpt.block_size) for line in lines]
     order = np.arange(len(examples))
     count = min(max(len(split(order, config.data.val_fraction)[0]), 1), len(examples) - 1)

@@ -34,8 +34,9 @@ def start(asked: CommandLine) -> tuple[Config, Source | None]:
     for name in own_settings(GPTConfig).keys() & given.keys():
         asked_for, has = given[name], getattr(found.config, name)
         if asked_for != has and not (name == "block_size" and asked_for < has):
+            fix = "name no more" if name == "block_size" else "leave it out"
             problems.append(f"{asked.origin[name].format(asked_for)}: --init-from {path} has {has}"
-                            ", and its weights are for that: leave it out")  # fmt: skip
+                            f", and its weights are for that: {fix}")  # fmt: skip
     if problems:
         raise ConfigError(sorted(problems))
     found.tokenizer = tokenizer_of(found, config.data.tokenizer, path)

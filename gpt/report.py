@@ -34,6 +34,7 @@ def introduction(t: "Training") -> str:
         marks.append(f"floor {t.source.floor:.3f}")
     if marks:
         lines.append(f"marks   {', '.join(marks)} nats/char on the text held out")
+    lines += t.plan.brief()
     lines.append(f"folder  {t.folder.path}")
     if t.state.step:
         lines.append(f"resume  after step {t.state.step}" + (

@@ -128,11 +128,8 @@ def load(config: Config, tokenizer: Tokenizer | None = None) -> Source:
         n_chars=config.data.n_chars or None,
         data_dir=config.data.data_dir or None,
     )
-    name = config.data.tokenizer
-    if tokenizer is None and name in ("auto", "char"):
-        tokenizer = CharTokenizer.train(corpus.text)
-    elif tokenizer is None:
-        tokenizer = tokenizers.get(name, lambda: [corpus.train], config.gpt.vocab_size)
+    if tokenizer is None:
+        tokenizer = new_tokenizer(config, [corpus.train], [corpus.text])
     try:
         train, val = (tokenizer.encode(part) for part in (corpus.train, corpus.val))
     except TokenizerError as error:
@@ -141,6 +138,25 @@ def load(config: Config, tokenizer: Tokenizer | None = None) -> Source:
     sha256.update(np.ascontiguousarray(val).data)
     return Source(corpus.name, tokenizer, train, val, sha256.hexdigest(),
                   val[: config.eval.final_chars], corpus)  # fmt: skip
+
+
+def settled(config: Config, found: Source) -> Config:
+    """The settings, now that the tokenizer is known: its vocabulary is the model's.
+
+    A model that was there before keeps its own, which may have room for more.
+    """
+    if config.finetune.init_from:
+        return config
+    return replace(config, gpt=replace(config.gpt, vocab_size=found.tokenizer.vocab_size))
+
+
+def new_tokenizer(config: Config, train: list[str], text: list[str]) -> Tokenizer:
+    """The one that --tokenizer names, trained on `train`; characters are those of `text`."""
+    name = config.data.tokenizer
+    if name in ("auto", "char"):
+        return CharTokenizer.train(text)
+    size = config.gpt.vocab_size if name in ("word", "bpe") else None
+    return tokenizers.get(name, lambda: train, size)
 
 
 def prepared(folder: Path, config: Config, wanted: Tokenizer | None = None) -> Source:

@@ -23,6 +23,7 @@ from .config import CommandLine, Config
 from .errors import UserError, command
 from .evaluate import evaluate
 from .interrupt import Interrupt
+from .plan import Plan, fitted
 from .plot import plot
 from .progress import Progress
 from .resume import reopen
@@ -38,7 +39,7 @@ def main() -> int:
     asked = CommandLine(sys.argv[1:])
     if asked.resume is None or asked.help:
         config, start = finetune.start(asked)
-        return Training(config, start=start).run()
+        return Training(config, start=start, auto_batch=asked.auto_batch).run()
     run, saved, config = reopen(asked)
     with run:
         return Training(config, run, saved).run()
@@ -49,11 +50,11 @@ class Training:
 
     def __init__(
         self, config: Config, run: Run | None = None, saved: Checkpoint | None = None,
-        start: pretrained.Source | None = None,
+        start: pretrained.Source | None = None, auto_batch: bool = False,
     ):  # fmt: skip
         """`run`: a folder to go on in; `saved`: what to go on from, else from the beginning.
 
-        `start`: what --init-from names, for a new run.
+        `start`: what --init-from names, for a new run; `auto_batch`: the batch is to be fitted.
         """
         if run is None:
             check_out(config.run.out)
@@ -62,10 +63,12 @@ class Training:
         self.also: source.Source | None = None
         known = saved or start
         self.source = source.load(config, known.tokenizer if known else None)
-        if not config.finetune.init_from:  # else the model's, which may have room for more
-            size = self.source.tokenizer.vocab_size
-            config = replace(config, gpt=replace(config.gpt, vocab_size=size))
+        config = source.settled(config, self.source)
+        if auto_batch:
+            config = fitted(config, self.device)
         self.config = config
+        self.plan = Plan(config, self.device)
+        self.plan.check()
         self.batches = self.source.batches(config, "train", "train")
         self.exams = {"eval_train_loss": self.source.batches(config, "train"),
                       "val_loss": self.source.batches(config, "val")}  # fmt: skip
@@ -242,11 +245,13 @@ class Training:
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """A file that cannot be written ends the run; what is on the disk stays good."""
+        """A file that cannot be written, or too little memory, ends the run with what to do."""
         try:
             yield
         except BrokenPipeError:  # who was told has gone; gpt.errors knows what to answer
             raise
+        except MemoryError as error:
+            raise self.plan.refusal(str(error) or "no more is to be had") from error
         except (OSError, CheckpointError) as error:
             what = str(error)
             if isinstance(error, OSError):
