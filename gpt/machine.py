@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def memory_bytes() -> tuple[int, int | None]:
@@ -66,7 +66,7 @@ def limits() -> Iterator[tuple[int, int]]:
 def groups() -> Iterator[Path]:
     """The control groups of memory that this process is in, from its own to the root."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = OWN.read_text().splitlines()
     except OSError:
         return
     for line in lines:

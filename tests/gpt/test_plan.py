@@ -187,18 +187,7 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch, own, files):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    (tmp_path / "own").write_text(own)
     monkeypatch.setattr(machine, "CGROUPS", tmp_path)
-    monkeypatch.setattr(machine, "groups", lambda real=machine.groups: groups_of(own))
+    monkeypatch.setattr(machine, "OWN", tmp_path / "own")
     assert machine.memory_bytes() == (3000, 5000)
-
-
-def groups_of(text: str):
-    """`machine.groups` with another /proc/self/cgroup."""
-    original = machine.Path.read_text
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine.Path, "read_text", lambda self, *a, **k: text
-                      if str(self) == "/proc/self/cgroup" else original(self, *a, **k))
-        return list(GROUPS_FUNCTION())
-
-
-GROUPS_FUNCTION = machine.groups
