@@ -30,7 +30,8 @@ class Example(NamedTuple):
 def read_examples(path: str | Path) -> list[tuple[int, str, str]]:
     """Line number, prompt and completion of each line; blank lines are none.
 
-    Raises DataError, naming the line, for what is no object with two texts, and an empty completion.
+    Raises DataError, naming the line, for what is no object with two texts, and where the
+    completion is empty.
     """
     found = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
@@ -41,11 +42,10 @@ def read_examples(path: str | Path) -> list[tuple[int, str, str]]:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: is not JSON: {error}") from None
-        texts = [record.get(key) if isinstance(record, dict) else None for key in KEYS]
-        if not all(isinstance(text, str) for text in texts):
+        prompt, completion = map(record.get if isinstance(record, dict) else {}.get, KEYS)
+        if not isinstance(prompt, str) or not isinstance(completion, str):
             raise DataError(f'{where}: is no object with the texts "prompt" and "completion"; what '
                             "has the key text is for python -m data.prepare")  # fmt: skip
-        prompt, completion = texts
         if not completion:
             raise DataError(f"{where}: its completion is empty, so there is nothing to learn")
         found.append((number, prompt, completion))

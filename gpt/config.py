@@ -268,9 +268,10 @@ class Config(Group):
 
 
 class CommandLine:
-    """What `python -m gpt.train ARGV` asks for; `problems` are reported with those found later."""
+    """What `python -m COMMAND ARGV` asks for; `problems` are reported with those found later."""
 
-    def __init__(self, argv: Sequence[str]):
+    def __init__(self, argv: Sequence[str], command: str = "gpt.train"):
+        self.command = command
         space, flags, self.problems = parser().read(argv)
         files: dict[str, Any] = {}
         self.origin = {name: f"{flag_of(name)} {{}}" for name in flags}
@@ -291,7 +292,7 @@ class CommandLine:
         except ConfigError as error:
             raise ConfigError(self.problems + error.problems) from error
         if self.help:
-            parser(values).print_help()
+            parser(values, self.command).print_help()
             raise SystemExit(0)
         problems = []
         if values.get("tokenizer") == "bpe" and "vocab_size" not in values:
@@ -340,11 +341,13 @@ def from_command_line(argv: Sequence[str] | None = None) -> Config:
     return CommandLine(sys.argv[1:] if argv is None else argv).config()
 
 
-def parser(shown: Mapping[str, Any] | None = None) -> Parser:
-    """The flags of `python -m gpt.train`; help shows the values in `shown` as defaults."""
+def parser(shown: Mapping[str, Any] | None = None, command: str = "gpt.train") -> Parser:
+    """The flags of gpt.train and gpt.plan; help shows the values in `shown` as defaults."""
+    what = {"gpt.train": "Train a model on text.",
+            "gpt.plan": "What gpt.train with these flags would cost."}[command]  # fmt: skip
     p = Parser(Config, shown, add_help=False,
-               usage="python -m gpt.train [--preset NAME] [--data NAME|FILE] [flags]",
-               description="Train a model on text. Later wins: preset, --config file, flags.")
+               usage=f"python -m {command} [--preset NAME] [--data NAME|FILE] [flags]",
+               description=f"{what} Later wins: preset, --config file, flags.")
     p.add_argument("-h", "--help", action="store_true",
                    help="show this, with the defaults of --preset, and exit")
     p.add_argument("--config", metavar="FILE", help="settings in TOML, such as a run's config.toml")

@@ -8,7 +8,6 @@ import ctypes
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module

@@ -22,8 +22,10 @@ class DocumentBatches(Batches):
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
         if self._tokens.documents is None:
-            raise DataError("--document-attention: it is not known where the documents of this "
-                            "text begin: make tokens of it with python -m data.prepare")  # fmt: skip
+            raise DataError(
+                "--document-attention: it is not known where the documents of this text begin: "
+                "make tokens of it with python -m data.prepare"
+            )
 
     def batch(self, step: int) -> tuple[np.ndarray, ...]:  # type: ignore[override]
         """x, y and ids, int64 (B, T): tokens, what follows them, and their documents."""

@@ -47,7 +47,7 @@ class Cost:
 
     @cached_property
     def shapes(self) -> list[tuple[str, int, bool]]:
-        """Name, size and whether it is trained of every parameter: of the model itself, unwritten."""
+        """Name, size and whether it is trained of every parameter of the model, as it is made."""
         before = tt.default_generator.get_state()
         with nn.init.skipped():
             model = build_model(self.config)
@@ -82,7 +82,8 @@ class Cost:
         if self.config.model != "gpt":
             return 0.0  # a table is looked up
         shares = [(size, trained) for name, size, trained in self.shapes
-                  if name.startswith("h.") and not re.search(r"(bias|ln_\d\.weight)$", name)]
+                  if name.startswith("h.") and not re.search(r"(bias|ln_\d\.weight)$", name)
+                  ]  # fmt: skip
         head = gpt.vocab_size * gpt.n_embd
         shares.append((head, any(trained for name, _, trained in self.shapes
                                  if name.startswith(("lm_head", "wte")))))  # fmt: skip

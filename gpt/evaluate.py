@@ -24,7 +24,7 @@ def mean_loss(model: Any, batches: Iterable[tuple[np.ndarray, ...]], device: Any
     total, targets = 0.0, 0
     with tt.no_grad():
         for batch in batches:
-            if count := np.count_nonzero(batch[1] != IGNORED):
+            if count := int(np.count_nonzero(batch[1] != IGNORED)):
                 total += loss_of(model, batch, device).item() * count
                 targets += count
     model.train()

@@ -1,7 +1,7 @@
 """`--init-from`: a run that begins with the weights, settings and tokenizer of another model.
 
-Its flags may then differ where weights do not: --dropout, and a shorter --block-size, for which the
-positions behind it are left out. What stays as it is, is chosen by --freeze or by LoRA, gpt/models.py.
+Flags may then differ from it where weights do not: --dropout, and a shorter --block-size, which
+leaves out the positions behind it. What is trained of it, --freeze and LoRA say: gpt/models.py.
 """
 
 from __future__ import annotations

@@ -44,12 +44,12 @@ def of_the_machine() -> tuple[int, int | None]:
 def limits() -> Iterator[tuple[int, int]]:
     """(limit, used) of each control group that this process is in, and of its address space."""
     for folder in groups():
-        for limit, used in (("memory.max", "memory.current"),
-                            ("memory.limit_in_bytes", "memory.usage_in_bytes")):  # fmt: skip
+        for names in (("memory.max", "memory.current"),
+                      ("memory.limit_in_bytes", "memory.usage_in_bytes")):  # fmt: skip
             try:
+                limit, used = (int((folder / name).read_text()) for name in names)
                 # what the page cache holds of files is given back when it is needed
-                yield (int((folder / limit).read_text()),
-                       int((folder / used).read_text()) - cached(folder))  # fmt: skip
+                yield limit, used - cached(folder)
             except (OSError, ValueError):  # not this version of them, or "max"
                 continue
     try:

@@ -1,4 +1,4 @@
-"""The models that a run can train, by the name that `--model` gives them, and what of them it may."""
+"""The models that a run can train, by the name that `--model` gives them, and what is frozen."""
 
 from __future__ import annotations
 

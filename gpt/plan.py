@@ -25,7 +25,7 @@ GB, MB = 1 << 30, 1 << 20
 
 @command
 def main() -> int:
-    asked = CommandLine(sys.argv[1:])
+    asked = CommandLine(sys.argv[1:], "gpt.plan")
     if asked.resume is None or asked.help:
         config, start = finetune.start(asked)
         tokenizer = start.tokenizer if start else None

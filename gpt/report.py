@@ -19,13 +19,14 @@ def introduction(t: "Training") -> str:
     """What is about to happen, and what it is to be held against."""
     parameters = sum(p.numel() for p in t.model.parameters())
     trained = sum(p.numel() for p in t.model.parameters() if p.requires_grad)
+    share = ""
+    if trained < parameters:
+        share = f", of which {trained:,} are trained ({trained / parameters:.2%})"
     lines = [
         summary(t.config),
         "",
         f"data    {contents(t.source)}",
-        f"model   {t.config.model}: {quantity(parameters)} parameters on {t.device}" + (
-            "" if trained == parameters else f", of which {trained:,} are trained "
-            f"({trained / parameters:.2%})"),
+        f"model   {t.config.model}: {quantity(parameters)} parameters on {t.device}{share}",
     ]
     if t.also:
         lines.insert(3, f"also    {contents(t.also)}")

@@ -1,7 +1,8 @@
 """What the steps of a run change: all is in a checkpoint, so a resumed run goes on bit for bit.
 
-Weights and their average, the optimizer's moments, the place in the stream of random numbers, the guard's counts, the
-number of steps done, which batches and learning rates follow from, and the metrics so far.
+Weights and their average, the optimizer's moments, the place in the stream of random numbers, the
+guard's counts, the number of steps done, which batches and learning rates follow from, and the
+metrics so far.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Any
 
 import tinytensor as tt
 from tinytensor import nn

@@ -11,6 +11,8 @@ from gpt.pretrained import from_pretrained
 from gpt.run import read_metrics
 from tinytensor import nn
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_the_formula():
     tt.manual_seed(0)

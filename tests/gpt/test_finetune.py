@@ -1,4 +1,5 @@
-"""`--init-from`, `--freeze`, `--also-evaluate`, `--format pickle`: what a run begins with, and ends.
+"""`--init-from`, `--freeze`, `--also-evaluate`, `--format pickle`: what runs begin with and
+end in.
 
 Each kind of source, each kind of run stopped and resumed, and each mistake with its answer.
 """
@@ -17,6 +18,7 @@ from gpt.pretrained import open_source
 from gpt.run import read_metrics
 from gpt.tokenizers import CharTokenizer
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 SHORT = ("--batch-size 4 --max-steps 12 --lr 1e-2 --warmup-steps 3 --grad-accum 2 --eval-every 5 "
          "--eval-batches 2 --log-every 1 --samples 1 --sample-chars 20 --device cpu").split()
 
@@ -226,10 +228,13 @@ def test_what_makes_another_run_is_refused_on_resume(run, tuned, argv):
     assert answer.code == 2 and argv[0] in answer.err and "another run" in answer.err
 
 
-@pytest.mark.parametrize("damage, words", [
-    (lambda p: p.unlink(), "ema.safetensors: is missing"),
-    (lambda p: p.write_bytes(p.read_bytes()[:-1] + b"x"), "ema.safetensors: is damaged"),
-])
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (lambda p: p.unlink(), "ema.safetensors: is missing"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-1] + b"x"), "ema.safetensors: is damaged"),
+    ],
+)
 def test_damaged_averages(run, tuned, tmp_path, damage, words):
     shutil.copytree(tuned, tmp_path / "r")
     damage(tmp_path / "r" / "checkpoints" / "000012" / "ema.safetensors")

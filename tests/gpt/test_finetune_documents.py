@@ -13,6 +13,7 @@ from gpt.evaluate import evaluate_text
 from gpt.model import GPT
 from gpt.run import read_metrics
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 CONFIG = GPTConfig(vocab_size=11, block_size=24, n_layer=2, n_head=2, n_embd=8, init_std=0.3)
 
 

@@ -16,6 +16,8 @@ from gpt.evaluate import mean_loss
 from gpt.run import read_metrics
 from gpt.tokenizers import ByteTokenizer
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 6)).filter(lambda n: sum(n) > 1),
                 min_size=1, max_size=9), st.integers(1, 5), st.integers(0, 99))  # fmt: skip

@@ -18,6 +18,7 @@ from gpt.state import TrainingState
 from gpt.tokenizers import ByteTokenizer
 from tinytensor.nn.utils import clip_grad_norm_
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 PLAIN = GPTConfig(100, 64, 2, 4, 128)
 LORA = FinetuneConfig(init_from="somewhere", lora_rank=4)
 CASES = {
