@@ -91,6 +91,5 @@ def device_memory(device: Any) -> tuple[int, int | None]:
         return memory_bytes()
     from tinytensor import backend
 
-    cupy = backend.cupy()
-    free, total = cupy.cuda.Device(device.index or 0).mem_info
-    return free + cupy.get_default_memory_pool().free_bytes(), total
+    free, total = backend.cupy().cuda.Device(device.index or 0).mem_info
+    return free, total

@@ -50,6 +50,31 @@ def test_training_is_the_same_and_evaluation_is_of_the_average(train, averaged, 
     assert a[0]["val_loss"] == b[0]["val_loss"] and a[-1]["val_loss"] != b[-1]["val_loss"]
 
 
+def test_a_run_averages_the_weights_after_each_step(train, tmp_path):
+    assert train("--out", tmp_path / "r", "--ema", "0.3", "--save-every", "1").code == 0
+    saved = [Checkpoint.find(p) for p in sorted((tmp_path / "r" / "checkpoints").iterdir())]
+    name = "h.0.mlp.c_fc.weight"
+    mean = saved[0].weights()[name].astype(np.float64)
+    for n, one in enumerate(saved):
+        if n:
+            d = min(0.3, (1 + n) / (10 + n))
+            mean = d * mean + (1 - d) * one.weights()[name]
+        np.testing.assert_allclose(one.arrays(ema.FILE)[name], mean, rtol=0, atol=1e-6)
+
+
+def test_on_cuda(cuda):
+    tt.manual_seed(0)
+    layer = nn.Linear(3, 2).to(cuda)
+    average = ema.EMA(layer, 0.5)
+    start = layer.weight.detach().cpu().numpy().copy()
+    layer.weight.data = layer.weight.detach() * 3
+    average.update(20)
+    with average.applied():
+        np.testing.assert_allclose(layer.weight.detach().cpu().numpy(), 2 * start, rtol=1e-6)
+    average.load({name: np.zeros(p.shape, np.float32) for name, p in layer.named_parameters()})
+    assert not average.mean["weight"].cpu().numpy().any()
+
+
 def test_generate_and_convert_take_it_where_asked(run, averaged, tmp_path):
     saved = Checkpoint.find(averaged)
     means = saved.arrays(ema.FILE)

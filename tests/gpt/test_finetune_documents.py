@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import tinytensor as tt
 from data.shards import Tokens
-from gpt.config import GPTConfig
+from gpt import source
+from gpt.config import Config, DataConfig, GPTConfig
 from gpt.documents import DocumentBatches, Documents, loss_of, within
 from gpt.evaluate import evaluate_text
 from gpt.model import GPT
@@ -107,6 +108,18 @@ def prepared(run, tmp_path):
                  "--out", tmp_path / "p")  # fmt: skip
     assert answer.code == 0, answer.err
     return tmp_path / "p"
+
+
+def test_the_final_loss_of_a_prepared_folder_is_of_documents_alone(prepared):
+    config = Config(gpt=GPTConfig(257, 24, 1, 2, 8, init_std=0.3),
+                    data=DataConfig(str(prepared), document_attention=True))  # fmt: skip
+    found = source.load(config)
+    tt.manual_seed(0)
+    m = GPT(config.gpt).eval()
+    ids = found.val.document_ids(np.zeros(1, np.int64), len(found.final))[0]
+    loss = found.final_loss(m, config, "cpu")
+    assert loss == evaluate_text(m, found.final, 24, 12, "cpu", ids)
+    assert loss != evaluate_text(m, found.final, 24, 12, "cpu")
 
 
 def test_a_run(train, prepared, tmp_path):

@@ -70,6 +70,15 @@ def test_only_the_additions_have_gradients_and_moments():
         assert np.array_equal(before[name], p.detach().numpy()) == (".lora_" not in name), name
 
 
+def test_on_cuda(cuda):
+    model, here = adapted().to(cuda), adapted()
+    losses = [m(tt.tensor(IDX, device=d), tt.tensor(IDX, device=d))[1]
+              for m, d in ((model, cuda), (here, "cpu"))]  # fmt: skip
+    losses[0].backward()
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
+    assert model.h[0].attn.c_attn.lora_A.grad.device.type == "cuda"
+
+
 @pytest.mark.parametrize("targets, layers", [("c_attn", 2), ("c_attn,c_proj,c_fc", 8),
                                              ("h.1.*", 4), ("h.0.mlp.c_fc", 1)])  # fmt: skip
 def test_merged_is_the_same_model(targets, layers):
