@@ -14,10 +14,12 @@ from pathlib import Path
 from data.batches import Batches, split
 from data.corpus import Corpus, Floor, Options, from_text
 from data.errors import DataError
+from data.prepared import open_prepared
 from data.reading import Newlines, read_text
 
 __all__ = [
-    "Batches", "Corpus", "DataError", "Floor", "files", "load", "names", "read_text", "split",
+    "Batches", "Corpus", "DataError", "Floor", "files", "load", "names", "open_prepared",
+    "read_text", "split",
 ]  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from data import archives
 from data.archives import Document
 from data.errors import DataError
 from data.inspect_measure import Measure
-from gpt.errors import ConfigError, command
-from gpt.options import Group, Parser, build, flag_of, option
+from gpt.errors import command
+from gpt.options import Group, Parser, option, resolve
 
 MB = 1 << 20
 
@@ -134,13 +134,7 @@ def from_command_line(argv: list[str]) -> tuple[str, Inspecting]:
     space, values, problems = parser.read(argv)
     if space.path is None:
         problems.append("name a file, a folder or a corpus: python -m data.inspect my/texts")
-    try:
-        settings = build(Inspecting, values, {name: f"{flag_of(name)} {{}}" for name in values})
-    except ConfigError as error:
-        problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-    return space.path, settings
+    return space.path, resolve(Inspecting, values, problems)
 
 
 if __name__ == "__main__":

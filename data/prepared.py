@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from data.download import sha256_of
 from data.errors import DataError
-from data.shards import Tokens, sha256_of
+from data.shards import Tokens
 
 VERSION = 1
 MANIFEST, TOKENIZER, UNFINISHED = "manifest.json", "tokenizer.json", "unfinished.json"
@@ -49,7 +50,7 @@ def open_prepared(folder: str | Path, *, verify: bool = False) -> Prepared:
     sides = {side: _open_side(folder, manifest, side) for side in SIDES}
     tokenizer = read_json(folder / TOKENIZER)
     if verify:
-        for name, sha in {TOKENIZER: manifest["tokenizer"]["sha256"], **_files(manifest)}.items():
+        for name, sha in {TOKENIZER: manifest["tokenizer"]["hash"], **_files(manifest)}.items():
             if sha256_of(folder / name) != sha:
                 raise DataError(f"{folder / name} is damaged: its sha256 is not in {MANIFEST}")
         for tokens in sides.values():

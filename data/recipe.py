@@ -17,13 +17,14 @@ class Recipe:
     """A corpus as text in memory, as files, or as both.
 
     corpus: raises DataError for one too large. files: verified paths, for `data.archives`; None for
-    a corpus that is generated.
+    a corpus that is generated. n_files: how many there are, where Options.fraction takes some.
     """
 
     name: str
     about: str  # one line for people: size, what it is
     corpus: Callable[[Options], Corpus]
     files: Callable[[Options], list[Path]] | None = None
+    n_files: int | None = None
 
 
 def book(name: str, about: str, file: Download) -> Recipe:
@@ -36,7 +37,9 @@ def book(name: str, about: str, file: Download) -> Recipe:
     return Recipe(name, about, corpus, lambda options: [file.fetch(options.data_dir)])
 
 
-def large(name: str, about: str, files: Callable[[Options], list[Path]]) -> Recipe:
+def large(
+    name: str, about: str, files: Callable[[Options], list[Path]], n_files: int | None = None
+) -> Recipe:
     """The recipe for a corpus that is prepared as tokens on disk, and never a text in memory."""
 
     def corpus(options: Options) -> Corpus:
@@ -45,4 +48,4 @@ def large(name: str, about: str, files: Callable[[Options], list[Path]]) -> Reci
             f"{name} --tokenizer gpt2; then train on the folder that this makes"
         )
 
-    return Recipe(name, about, corpus, files)
+    return Recipe(name, about, corpus, files, n_files)

@@ -14,7 +14,6 @@ An index is a shard of positions: where each document begins, counted over all s
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import struct
 from bisect import bisect_right
@@ -78,15 +77,6 @@ def read_header(path: Path) -> Header:
             f"{LAYOUT.size + itemsize * count:,} bytes; it has {size:,}. Prepare it again"
         )
     return Header(DTYPES[itemsize], count, sha.hex())
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file in hex, read in pieces."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
 class Tokens:

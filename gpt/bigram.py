@@ -34,6 +34,9 @@ class Bigram(nn.Module):
         B, T, V = logits.shape
         return logits, F.cross_entropy(logits.view(B * T, V), targets.reshape(-1), ignore_index=-1)
 
+    def loss(self, idx: tt.Tensor, targets: tt.Tensor) -> tt.Tensor:
+        return self(idx, targets)[1]
+
     def generate(self, idx: tt.Tensor, max_new_tokens: int, **options: Any) -> tt.Tensor:
         """idx (B, T) continued: see gpt.decoding.generate."""
         return generate(self, idx, max_new_tokens, **options)

@@ -16,8 +16,8 @@ from typing import Any
 from .completion import Completion, encode
 from .decoding import Writer, evaluating
 from .errors import ConfigError, UserError, command, nearest
-from .generate import Common, add_model_arguments, load_model, resolve, stops_of, utf8
-from .options import Parser, build, flag_of, option, settings, typed
+from .generate import Common, add_model_arguments, load_model, stops_of, utf8
+from .options import Parser, build, flag_of, option, resolve, settings, typed
 from .sampling import stream
 
 HELP = """\

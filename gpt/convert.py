@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, UserError, command
-from .options import Group, Parser, build, flag_of, option
+from .options import Group, Parser, option, resolve
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,7 @@ def from_command_line(argv: list[str]) -> tuple[tuple[str, str], Conversion]:
     space, values, problems = parser.read(argv)
     if space.source is None or space.dest is None:
         problems.append("name what to convert, and to what: python -m gpt.convert runs/tales gpt2")
-    try:
-        conversion = build(Conversion, values, {name: f"{flag_of(name)} {{}}" for name in values})
-    except ConfigError as error:
-        problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-    return (space.source, space.dest), conversion
+    return (space.source, space.dest), resolve(Conversion, values, problems)
 
 
 def free(dest: Path) -> None:

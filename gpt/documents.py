@@ -82,5 +82,4 @@ def loss_of(model: Any, batch: tuple[np.ndarray, ...], device: Any) -> tt.Tensor
     """Mean loss in nats per target of a batch: x, y, and ids where its documents are apart."""
     x, y, *ids = batch
     reading = (Documents(ids[0], device),) if ids else ()
-    _, loss = model(tt.tensor(x, device=device), tt.tensor(y, device=device), *reading)
-    return loss
+    return model.loss(tt.tensor(x, device=device), tt.tensor(y, device=device), *reading)

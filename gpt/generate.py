@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from .completion import Completion, complete, encode, write
 from .errors import ConfigError, UserError, command
-from .options import Group, Parser, build, flag_of, option
+from .options import Group, Parser, option, resolve
 from .sampling import Sampler
 
 __all__ = ["complete", "load_model", "main"]
@@ -148,17 +148,6 @@ def add_model_arguments(parser: Parser) -> None:
                         help="a run folder, one checkpoint, or a folder with GPT-2's files")
     parser.add_argument("--stop", action="append", metavar="TEXT", default=[],
                         help=r"end before this text; \n is a newline; may be given several times")
-
-
-def resolve(cls: type[T], values: dict[str, Any], problems: list[str]) -> T:
-    """The settings, or a ConfigError with every problem."""
-    try:
-        built = build(cls, values, {name: f"{flag_of(name)} {{}}" for name in values})
-    except ConfigError as error:
-        raise ConfigError([*problems, *error.problems]) from None
-    if problems:
-        raise ConfigError(problems)
-    return built
 
 
 def stops_of(space: Namespace) -> list[str]:

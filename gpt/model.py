@@ -140,13 +140,7 @@ class GPT(nn.Module):
         Targets of -1 do not count. With a cache, idx are the tokens that it does not hold yet;
         gpt.documents.Documents in its place keeps documents in a row apart.
         """
-        B, T = idx.shape
-        if T > self.config.block_size:
-            raise ValueError(f"{T} tokens do not fit block_size = {self.config.block_size}")
-        position = tt.arange(T, device=idx.device) if cache is None else cache.positions
-        x = self.drop(self.wte(idx) + self.wpe(position))  # (B, T, C) + (T, C)
-        for i, block in enumerate(self.h):
-            x = block(x) if cache is None else block(x, cache.layer(i))
+        x = self.hidden(idx, cache)
         if targets is None:
             x = x[:, -1:] if cache is None else cache.last(x)  # (B, 1, C)
         if cache is not None:
@@ -154,8 +148,27 @@ class GPT(nn.Module):
         logits = self.lm_head(self.ln_f(x))  # (B, T, V)
         if targets is None:
             return logits, None
-        rows = logits.view(B * T, self.config.vocab_size)
+        rows = logits.view(-1, self.config.vocab_size)
         return logits, F.cross_entropy(rows, targets.reshape(-1), ignore_index=-1)
+
+    def loss(
+        self, idx: tt.Tensor, targets: tt.Tensor, cache: Reading | None = None
+    ) -> tt.Tensor:
+        """The loss alone, as training needs it: on a CPU the logits are never in memory at once."""
+        x = self.ln_f(self.hidden(idx, cache))
+        head = self.lm_head
+        return F.linear_cross_entropy(x, head.weight, targets, head.bias, ignore_index=-1)
+
+    def hidden(self, idx: tt.Tensor, cache: Reading | None = None) -> tt.Tensor:
+        """The residual stream behind the last block, (B, T, C)."""
+        T = idx.shape[1]
+        if T > self.config.block_size:
+            raise ValueError(f"{T} tokens do not fit block_size = {self.config.block_size}")
+        position = tt.arange(T, device=idx.device) if cache is None else cache.positions
+        x = self.drop(self.wte(idx) + self.wpe(position))  # (B, T, C) + (T, C)
+        for i, block in enumerate(self.h):
+            x = block(x) if cache is None else block(x, cache.layer(i))
+        return x
 
     def cache(self, rows: int, slots: int | None = None) -> KVCache:
         """Room for the keys and values of `rows` sequences of up to `slots` tokens."""

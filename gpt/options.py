@@ -129,6 +129,17 @@ def build(cls: type[T], values: Mapping[str, Any], origin: Mapping[str, str]) ->
     return whole
 
 
+def resolve(cls: type[T], values: Mapping[str, Any], problems: Sequence[str]) -> T:
+    """`build` from what flags gave, or one ConfigError with these problems and its own."""
+    try:
+        built = build(cls, values, {name: f"{flag_of(name)} {{}}" for name in values})
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems]) from None
+    if problems:
+        raise ConfigError(problems)
+    return built
+
+
 def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 

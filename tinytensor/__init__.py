@@ -4,6 +4,7 @@ import warnings as _warnings
 
 from . import autograd, backend, cuda, errors, func, kernels, linalg, namespace, nn, optim
 from .anomaly import detect_anomaly
+from .arguments import guard_all as _guard_all
 from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import Device as device
 from .contributions import contributions
@@ -20,6 +21,7 @@ from .explain import explain
 from .interop import from_dlpack
 from .kernels.memory import release_memory
 from .kernels.threads import get_num_threads, set_num_threads
+from .memory import memory_stats, memory_summary
 from .op import REGISTRY, Saved, op
 from .ops.activations import celu, hardshrink, prelu, relu, selu, threshold
 from .ops.arithmetic import (
@@ -98,6 +100,8 @@ swapaxes = swapdims = transpose
 row_stack = vstack
 argwhere = nonzero
 split_with_sizes = split
+
+globals().update(_guard_all(globals()))
 
 __version__ = "0.1.0"
 

@@ -13,10 +13,13 @@ import numpy as np
 from . import backend, dtypes
 from .autograd import Node, Port, Variable, mode, user_line, wrap
 from .backend import ndarray
-from .messages import explain, not_a_tensor
+from .errors import DtypeError
+from .messages import explain, not_a_tensor, one_dtype
 from .plan import Plan, Saved
 
 _SCALARS = frozenset((float, int, bool))
+_ODD = (np.generic, float, int)  # their kin, as np.float64 and IntEnum
+_ALL = ("same", "float", "equal")  # promote: rules for all arguments at once
 _EXPLAINED = (ValueError, IndexError, TypeError, OverflowError, AttributeError)
 
 
@@ -48,8 +51,12 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
                 needs.append(False)
             arrays.append(array)
         else:
-            if a is not None and type(a) not in _SCALARS:
+            if a is True or a is False:
                 plain = False
+            elif type(a) not in _SCALARS:
+                plain = plain and a is None
+                if not (isinstance(a, _ODD) or a is None and op.optional or op.own):
+                    raise not_a_tensor(op, args)
             needs.append(False)
             arrays.append(a)
     if first is None:
@@ -180,9 +187,14 @@ def _one_device(op: Any, args: tuple) -> backend.Device:
 
 def _numbers(op: Any, args: tuple) -> tuple:
     """Arguments that are numbers alone, `add(2, 3)`, as 0-d tensors."""
-    if op.promote is None or any(type(a) not in _SCALARS and a is not None for a in args):
+    given = [a for a in args if a is not None]
+    if op.promote is None or not given or any(type(a) not in _SCALARS for a in given):
         raise not_a_tensor(op, args)
     return tuple([a if a is None else wrap(np.asarray(a, dtypes.result_type(a))) for a in args])
+
+
+def _is_bool(a: Any) -> bool:
+    return isinstance(a, bool) or (isinstance(a, Variable) and a.array.dtype.kind == "b")
 
 
 def _fits(n: int, dtype: np.dtype) -> bool:
@@ -195,7 +207,11 @@ def _promote(op: Any, args: tuple, arrays: list) -> tuple[tuple, list]:
     args = tuple([wrap(a) if isinstance(a, ndarray) else a for a in args])
     if not all(a is None or isinstance(a, (Variable, float, int, np.generic)) for a in args):
         raise not_a_tensor(op, args)
-    chosen = [op.promote in ("same", "float") or name in op.promote for name in op.params]
+    chosen = [op.promote in _ALL or name in op.promote for name in op.params]
+    if not op.bools and any(_is_bool(a) for a in args):
+        raise DtypeError(f"{op.name}: there is no {op.name} of bools: use logical_xor, or .int()")
+    if op.promote == "equal":
+        one_dtype(op.name, **{n: a for n, a in zip(op.params, args) if isinstance(a, Variable)})
     dtype = dtypes.result_type(*[a for a, c in zip(args, chosen) if c])
     if op.promote == "float" and not dtypes.is_floating(dtype):
         dtype = dtypes.get_default_dtype()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
 
 from . import backend, dtypes, random
 from .autograd import Variable, wrap
-from .errors import ArgumentError, DtypeError, RangeError, ShapeError
+from .errors import ArgumentError, DtypeError, RaggedError, RangeError, ShapeError
 from .ops.shape import sizes
 from .random import Generator, default_generator
 from .tensor import Tensor
@@ -52,7 +53,7 @@ def _from_python(data: Any, dtype: Any) -> np.ndarray:
     try:
         array = np.array(_plain(data))
     except ValueError:
-        raise ShapeError(
+        raise RaggedError(
             "tensor: the nested lists have different lengths: every row needs as many elements"
         ) from None
     if array.dtype.kind == "f" or array.size == 0:
@@ -160,6 +161,8 @@ def linspace(
 ) -> Tensor:  # fmt: skip
     """steps numbers from start to end, both included, equally far apart."""
     start, end, steps = (_number(v) for v in (start, end, steps))
+    if dtype == dtypes.bool:
+        raise DtypeError("linspace: there are no bools between start and end: use tt.full")
     if not isinstance(steps, int) or steps < 0:
         raise ArgumentError(f"linspace: steps must be an int, not negative, got {steps!r}")
 
@@ -191,12 +194,14 @@ def logspace(
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None):
     """(2, count): rows and columns of what is on and below a diagonal of a (row, col) matrix."""
+    _checked("tril_indices", (row, col))
     make = lambda xp, d: xp.stack(xp.nonzero(xp.tri(row, col, offset))).astype(d)  # noqa: E731
     return _new(make, dtype or dtypes.int64, device, False)
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None):
     """(2, count): rows and columns of what is on and above a diagonal of a (row, col) matrix."""
+    _checked("triu_indices", (row, col))
     above = lambda xp: 1 - xp.tri(row, col, offset - 1)  # noqa: E731
     make = lambda xp, d: xp.stack(xp.nonzero(above(xp))).astype(d)  # noqa: E731
     return _new(make, dtype or dtypes.int64, device, False)
@@ -276,6 +281,10 @@ def randint(
     """Uniform integers, low <= n < high. randint(high, size) starts at 0."""
     if size is None:
         low, high, size = 0, low, high
+    try:
+        low, high = operator.index(low), operator.index(high)
+    except TypeError:
+        raise ArgumentError(f"randint: low {low!r} and high {high!r} must be ints") from None
     if high <= low:
         raise ArgumentError(f"randint: high {high} must be above low {low}")
     shape = _checked("randint", (size,))

@@ -13,6 +13,10 @@ class ShapeError(TinyTensorError, RuntimeError, ValueError):
     """Shapes that do not fit together."""
 
 
+class RaggedError(ShapeError, TypeError):
+    """Nested lists that are no array: numbers beside lists, lists of several lengths."""
+
+
 class DimError(TinyTensorError, IndexError):
     """A dimension (axis) or an index outside of the tensor."""
 
@@ -21,8 +25,8 @@ class RangeError(DimError, RuntimeError):
     """An index outside of the tensor, in ops where PyTorch calls that a RuntimeError."""
 
 
-class DtypeError(TinyTensorError, RuntimeError, TypeError):
-    """A dtype that the op cannot work with."""
+class DtypeError(TinyTensorError, NotImplementedError, TypeError):
+    """A dtype that the op cannot work with. (A NotImplementedError is a RuntimeError.)"""
 
 
 class ArgumentError(TinyTensorError, TypeError, ValueError, RuntimeError):

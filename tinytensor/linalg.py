@@ -1,5 +1,6 @@
 """Functions of PyTorch's torch.linalg: `tt.linalg.solve(a, b)`. Their definitions are in ops/."""
 
+from .arguments import guard_all as _guard_all
 from .ops.length import linalg_norm as norm
 from .ops.length import matrix_norm, vector_norm
 from .ops.linalg import matmul
@@ -18,3 +19,6 @@ __all__ = [
 def diagonal(x, *, offset=0, dim1=-2, dim2=-1):
     """out[..., i] = x[..., i, i + offset], over the last two dims"""
     return _diagonal(x, offset, dim1, dim2)
+
+
+globals().update(_guard_all(globals()))

@@ -26,24 +26,38 @@ def describe(names: list[str], args: tuple) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
+def one_dtype(name: str, **tensors: Any) -> None:
+    """DtypeError unless all of them (None aside) have one dtype."""
+    given = [(which, t.array.dtype) for which, t in tensors.items() if t is not None]
+    for which, dtype in given[1:]:
+        if dtype != given[0][1]:
+            raise DtypeError(
+                f"{name}: {given[0][0]} is {given[0][1]} and {which} is {dtype}: cast one with "
+                ".to(dtype)"
+            )
+
+
 def not_a_tensor(op: Any, args: tuple) -> Exception:
     """The complaint about the first argument that is neither a Tensor nor a number."""
-    names = op.argument_names(len(args))
-    wrong = [
-        (name, a)
-        for name, a in zip(names, args)
-        if not isinstance(a, (Variable, float, int, bool, type(None)))
-    ]
-    name, a = wrong[0] if wrong else (names[0], args[0]) if args else ("x", None)
+    name, a = _foreign(op, args) or (op.argument_names(len(args))[0], args[0] if args else None)
     return ArgumentError(
         f"{op.name}: {name} must be a Tensor, got {type(a).__name__}: wrap it in tt.tensor(...)"
     )
 
 
+def _foreign(op: Any, args: tuple) -> tuple | None:
+    """Name and value of the first argument that cannot be one; None goes where it is a default."""
+    for name, a in zip(op.argument_names(len(args)), args):
+        if not isinstance(a, (Variable, float, int, np.generic)):
+            if a is not None or name not in op.optional:
+                return name, a
+    return None
+
+
 def explain(op: Any, args: tuple, error: Exception) -> Exception:
     """The exception to raise in place of what NumPy raised inside of op."""
     if isinstance(error, TinyTensorError):
-        return error
+        return located(error, op.name, op.argument_names(len(args)), args)
     what = describe(op.argument_names(len(args)), args)
     if isinstance(error, np.exceptions.AxisError):
         n = error.ndim or 0
@@ -53,7 +67,7 @@ def explain(op: Any, args: tuple, error: Exception) -> Exception:
         )
     if isinstance(error, IndexError):
         return DimError(f"{op.name}: {what}: {error}")
-    if any(not isinstance(a, (Variable, float, int, bool, type(None))) for a in args):
+    if _foreign(op, args):
         return not_a_tensor(op, args)
     if isinstance(error, AttributeError):
         return error  # a mistake in the op
@@ -62,6 +76,13 @@ def explain(op: Any, args: tuple, error: Exception) -> Exception:
     if isinstance(error, TypeError):
         return DtypeError(f"{op.name}: {what}: {error}")
     return ShapeError(f"{op.name}: {what}: {error}")
+
+
+def located(error: Exception, name: str, names: list[str], args: tuple) -> Exception:
+    """Where a dim is out of range the check itself knows neither function nor tensor."""
+    if type(error) is DimError and str(error).startswith("dim "):
+        error.args = (f"{name}: {describe(names, args)}: {error}",)
+    return error
 
 
 def _clash(args: tuple) -> str:

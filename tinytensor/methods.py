@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import Variable
+from .arguments import guard, guard_all
+from .autograd import Variable, wrap
 from .ops import activations as act
 from .ops import arithmetic as ar
 from .ops import arrange as arr
@@ -42,6 +43,8 @@ def _operator(function: Any, swapped: bool = False) -> Any:
     def method(x: Any, y: Any) -> Any:
         if not isinstance(y, OPERANDS):
             return NotImplemented
+        if isinstance(y, np.ndarray):
+            y = wrap(y)
         return function(y, x) if swapped else function(x, y)
 
     return method
@@ -56,7 +59,7 @@ def _new(name: str) -> Any:
         for key, value in (("dtype", self.dtype), ("device", self.device)):
             if options.get(key) is None:
                 options[key] = value
-        return getattr(creation, name)(*args, **options)
+        return guard(getattr(creation, name))(*args, **options)
 
     method.__name__, method.__doc__ = f"new_{name}", f"{name}, by default of this dtype and device"
     return method
@@ -285,3 +288,7 @@ class Methods:
     sinh_, cosh_, asinh_, acosh_, atanh_ = _in_place(tr.sinh, tr.cosh, tr.asinh, tr.acosh, tr.atanh)
     arcsin_, arccos_, arctan_, arctan2_ = asin_, acos_, atan_, atan2_
     arcsinh_, arccosh_, arctanh_ = asinh_, acosh_, atanh_
+
+
+for _name, _method in guard_all(vars(Methods)).items():
+    setattr(Methods, _name, _method)

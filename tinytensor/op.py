@@ -21,11 +21,12 @@ A rule's parameter names say what it needs, and so what the tape keeps:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from .apply import apply
+from .arguments import checked, door
 from .errors import ArgumentError
 from .node import late
 from .plan import Plan, Rule, Saved
@@ -38,19 +39,23 @@ class Op:
     """A differentiable function: its forward, rules, kernels, and what the engine must know of it.
 
     promote         elementwise ops: arguments broadcast, and are brought to PyTorch's common dtype.
-                    'same': all of them; 'float': also integers to the default float dtype; a
+                    'same': all of them; 'float': also integers to the default float dtype;
+                    'equal': numbers alone, tensors must have one dtype already; a
                     tuple of names: those only. None: dtypes are left alone, nothing broadcasts
     view            the output may share memory with the first argument
     differentiable  False for outputs that carry no gradient (comparisons, argmax)
+    bools           False for ops that PyTorch refuses to bools (-), if they promote
     """
 
     def __init__(
-        self, forward: Callable, promote: str | tuple | None, view: bool, differentiable: bool
-    ):
+        self, forward: Callable, promote: str | tuple | None, view: bool, differentiable: bool,
+        bools: bool = True,
+    ):  # fmt: skip
         self.forward, self.name = forward, forward.__name__.strip("_")
         # a student's op, not one of the engine's: its mistakes are looked for as it runs
         self.own = not forward.__module__.startswith(__package__ + ".")
         self.promote, self.view, self.differentiable = promote, view or self.own, differentiable
+        self.bools = bools
         self.keeps_shapes = self.own or promote is not None
         parameters = signature(forward)
         if parameters.positional[:1] != ["xp"]:
@@ -59,6 +64,7 @@ class Op:
                 f"`def {self.name}(xp, x)`"
             )
         self.variadic = parameters.variadic is not None
+        self.optional = {p for p in parameters.positional if p in parameters.defaults}
         self.params = parameters.positional[1:] + [p for p in [parameters.variadic] if p]
         self.defaults = {k: parameters.defaults.get(k, REQUIRED) for k in parameters.keywords}
         self.rules: dict[str, Rule] = {}
@@ -200,11 +206,14 @@ def op(
     promote: str | tuple | None = None,
     view: bool = False,
     differentiable: bool = True,
+    bools: bool = True,
 ) -> Any:
     """Make an op of a forward. See the module's head, and `Op` for the options."""
     if forward is None:
-        return lambda f: op(f, promote=promote, view=view, differentiable=differentiable)
-    o = Op(forward, promote, view, differentiable)
+        return functools.partial(
+            op, promote=promote, view=view, differentiable=differentiable, bools=bools
+        )
+    o = Op(forward, promote, view, differentiable, bools)
     return publish(o)
 
 
@@ -225,11 +234,19 @@ def publish(o: Op) -> Any:
     for alias, name in aliases:
         heads.append(f"{alias}=_unset")
         fix += f"    if {alias} is not _unset: {name} = {alias}\n"
+    doors = {} if o.own else {p: door(o.name, p, parameters.defaults) for p in o.defaults}
+    for name in [p for p in doors if doors[p] and o.name == o.forward.__name__]:
+        fix += f"    if not isinstance({name}, _types_{name}):\n"
+        fix += f"        {name} = _checked(_op.name, *_door_{name}, {name})\n"
     tensors = parameters.positional[1:] + [f"*{p}" for p in [parameters.variadic] if p]
     keys = ", ".join(f"{k!r}: {k}" for k in parameters.keywords)
     body = f"    return _apply(_op, ({''.join(t + ', ' for t in tensors)}), {{{keys}}})"
-    scope: dict[str, Any] = {"__name__": __name__, "_apply": apply, "_op": o, "_unset": _unset}
+    scope: dict[str, Any] = {
+        "__name__": __name__, "_apply": apply, "_op": o, "_unset": _unset, "_checked": checked
+    }  # fmt: skip
     scope |= {f"_{name}": value for name, value in parameters.defaults.items()}
+    for name, (*door_, types) in [(p, d) for p, d in doors.items() if d]:
+        scope |= {f"_door_{name}": door_, f"_types_{name}": types}
     exec(_compiled(f"def function({', '.join(heads)}):\n{fix}{body}"), scope)
     function = scope["function"]
     function.__name__ = function.__qualname__ = o.forward.__name__
@@ -241,7 +258,7 @@ def publish(o: Op) -> Any:
     return function
 
 
-@cache
+@functools.cache
 def _compiled(source: str) -> Any:
     """Most ops share a signature with others: each is compiled once."""
     return compile(source, "<op>", "exec")

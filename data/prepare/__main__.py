@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -15,9 +16,9 @@ def main() -> int:
     source, settings, line = from_command_line()
     try:
         manifest = prepare(source, settings, line)
-    except Stopped as stopped:
+    except (Stopped, KeyboardInterrupt) as stopped:
         print(f"Stopped; what is done stays. Continue with: {line}")
-        return 128 + stopped.number
+        return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     print(summary(manifest))
     print(f"Kept in {settings.folder(source)}")
     return 0
@@ -36,8 +37,8 @@ def summary(manifest: dict[str, Any]) -> str:
                      f" in {len(part['shards'])} shards{ratio}")  # fmt: skip
     if not manifest["val"]["tokens"]:
         lines.append("Nothing was held out: there are few documents; raise --val-fraction")
-    if skipped["skipped"]:
-        lines.append(f"Left out {skipped['skipped']:,} that could not be read, such as:")
+    if skipped["count"]:
+        lines.append(f"Left out {skipped['count']:,} that could not be read, such as:")
         lines += [f"  {reason}" for reason in skipped["reasons"][:3]]
     return "\n".join(lines)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,11 +22,10 @@ from data.archives import Report
 from data.errors import DataError
 from data.prepare.progress import Progress
 from data.prepare.settings import Settings
-from data.prepare.source import Source
+from data.prepare.source import TRAINED, Source
 from data.prepare.work import LEFT_OUT, OPEN, Job, Result, start, work
 from data.prepare.writer import NEW, Side, locked, write_json
 from data.prepared import MANIFEST, SIDES, TOKENIZER, UNFINISHED, VERSION, read_json
-from data.shards import sha256_of
 from gpt import tokenizers
 from gpt.interrupt import Interrupt
 from gpt.tokenizers import Tokenizer
@@ -81,9 +80,9 @@ class Preparation:
         self.choices["source_bytes"] = self.source.size
         with ExitStack() as stack:
             self.show = stack.enter_context(Progress(self.source.size))
-            self.stop = stack.enter_context(Interrupt())
             self._begin()
             self._open_sides(stack)
+            self.stop = stack.enter_context(Interrupt())
             self._encode_all()
             return self._finish()
 
@@ -127,14 +126,17 @@ class Preparation:
         else:
             self.state = {"version": VERSION, "command": self.command, "settings": self.choices,
                           "tokenizer": None, "lengths": None, "units": 0, "stored": 0,
-                          "open": LEFT_OUT, "skipped": asdict(Report()), "sides": {}}  # fmt: skip
+                          "open": LEFT_OUT, "skipped": counts(Report()), "sides": {}}  # fmt: skip
             write_json(record, self.state)  # first of all files: it says that the rest is ours
             self.source.survey()
+            if self.settings.content.tokenizer in TRAINED:
+                self.show.print("Reading it through once, to train the tokenizer")
             self.tokenizer = self.source.tokenizer()
             self.tokenizer.save(self.folder / TOKENIZER)
             self.state |= {"tokenizer": self.tokenizer.hash, "lengths": self.source.lengths}
             write_json(record, self.state)
-        self.skipped = Report(**self.state["skipped"])  # by the workers
+        before = self.state["skipped"]  # by the workers
+        self.skipped = Report(before["count"], before["reasons"], Counter(before["ignored"]))
         self.passed_over = Report()  # by the walk through the archive, which begins anew each time
 
     def _open_sides(self, stack: ExitStack) -> None:
@@ -158,7 +160,7 @@ class Preparation:
                 if monotonic() > recorded + RECORD_EVERY:
                     self._record()
                     recorded = monotonic()
-        except (DataError, Stopped):
+        except (DataError, Stopped):  # of the source, or of a worker: what came before is kept
             self._record()
             raise
         self._record()
@@ -186,7 +188,7 @@ class Preparation:
         for side in self.sides.values():
             side.sync()
         self.state["sides"] = {name: side.state() for name, side in self.sides.items()}
-        self.state["skipped"] = asdict(self.skipped)
+        self.state["skipped"] = counts(self.skipped)
         write_json(self.folder / UNFINISHED, self.state)
 
     def _finish(self) -> dict[str, Any]:
@@ -200,16 +202,20 @@ class Preparation:
                 "type": tokenizer.type,
                 "vocab_size": tokenizer.vocab_size,
                 "end_of_text": tokenizer.end_of_text,
-                "hash": tokenizer.hash,
-                "sha256": sha256_of(self.folder / TOKENIZER),
+                "hash": tokenizer.hash,  # and the sha256 of tokenizer.json
             },
             "dtype": tokenizer.dtype.name,
-            "skipped": asdict(self.skipped),
+            "skipped": counts(self.skipped),
             **{name: side.complete() for name, side in self.sides.items()},
         }
         write_json(self.folder / MANIFEST, manifest)
         (self.folder / UNFINISHED).unlink()
         return manifest
+
+
+def counts(report: Report) -> dict[str, Any]:
+    """What was left out, for the record."""
+    return {"count": report.skipped, "reasons": report.reasons, "ignored": dict(report.ignored)}
 
 
 def results(jobs: Iterable[Job], tokenizer: Tokenizer, processes: int) -> Iterator[Result]:

@@ -6,10 +6,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from gpt.errors import ConfigError
-from gpt.options import Group, Parser, build, flag_of, option
+from gpt.options import Group, Parser, option, resolve
 
 
 @dataclass(frozen=True)
@@ -22,6 +20,8 @@ class Content(Group):
     vocab_size: int = option(
         0, "tokens that a trained word or bpe has; 0 leaves it to the tokenizer", at_least=0
     )
+    pattern: str = option("gpt2", "how a trained bpe splits text into words: as gpt2's or gpt4's",
+                          choices=("gpt2", "gpt4"))
     val_fraction: float = option(
         0.0005, "share of the documents held out, chosen by a hash of their text; of a single "
         "document, so much of its end", at_least=0.0, below=1.0,
@@ -33,11 +33,12 @@ class Content(Group):
     seed: int = option(1337, "of that choice, and of the sample that a tokenizer is trained on",
                        at_least=0, below=2**64)
     shard_tokens: int = option(100_000_000, "tokens per shard", at_least=1)
-    skip_bad: bool = option(False, "leave out members that cannot be read, and count them")
 
     def rules(self, ok: Callable[..., bool]) -> Iterator[tuple[str, str]]:
         if ok("fraction") and self.fraction > 1:
             yield "fraction", "must be at most 1"
+        if ok("tokenizer", "pattern") and self.pattern != "gpt2" and self.tokenizer != "bpe":
+            yield "pattern", "is for --tokenizer bpe, trained here"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Settings(Group):
     out: str = option("", "folder to write; empty is prepared/NAME-TOKENIZER")
     workers: int = option(0, "processes that read and encode; 0 is one per core", at_least=0)
     data_dir: str = option("", "where downloads are kept; empty is the user's cache folder")
+    skip_bad: bool = option(
+        False, "leave out and count what cannot be read; may be added when that ended a run"
+    )
     content: Content = Content()
 
     @property
@@ -68,13 +72,7 @@ def from_command_line(argv: Sequence[str] | None = None) -> tuple[str, Settings,
     parser.add_argument("source", nargs="?", metavar="NAME|PATH",
                         help="a corpus, or a text, an archive or a folder of these")
     space, flags, problems = parser.read(argv)
-    settings: Any = None
-    try:
-        settings = build(Settings, flags, {name: f"{flag_of(name)} {{}}" for name in flags})
-    except ConfigError as error:
-        problems += error.problems
     if space.source is None:
         problems.append("what is to be prepared? Name a corpus, a file or a folder")
-    if problems:
-        raise ConfigError(problems)
+    settings = resolve(Settings, flags, problems)
     return space.source, settings, f"python -m data.prepare {shlex.join(argv)}"

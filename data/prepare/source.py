@@ -7,17 +7,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import data
 from data import archives
 from data.archives import Report, Unit
-from data.corpus import Options
 from data.errors import DataError
 from data.prepare.settings import Settings
 from data.prepare.work import LEFT_OUT, Job, Split, parts, share
 from data.recipes import RECIPES
 from gpt import tokenizers
-from gpt.errors import nearest
 from gpt.tokenizers import Tokenizer, TokenizerError
 
+TRAINED = ("char", "word", "bpe")
 SAMPLE = 32 << 20  # bytes of text that a word or bpe tokenizer is trained on, at most
 
 
@@ -25,14 +25,15 @@ class Source:
     """A corpus by name, or any path that `data.archives` reads."""
 
     def __init__(self, name: str, settings: Settings) -> None:
-        self.name, self.content = name, settings.content
-        self.path = locate(name, settings)
-        self.size = stored(self.path)
-        self.split = Split(self.content.val_fraction, self.content.fraction, self.content.seed)
+        self.name, self.content, self.skip_bad = name, settings.content, settings.skip_bad
+        self.paths, fraction = locate(name, settings)
+        self.size = sum(map(stored, self.paths))
+        self.split = Split(self.content.val_fraction, fraction, self.content.seed)
         self.lengths: list[int] | None = None  # of a single document: characters of each unit
 
     def units(self, report: Report | None = None) -> Iterator[Unit]:
-        return archives.units(self.path, skip_bad=self.content.skip_bad, report=report)
+        for path in self.paths:
+            yield from archives.units(path, skip_bad=self.skip_bad, report=report)
 
     def survey(self) -> None:
         """Find out whether this is a single document: only such a one is read to its end here."""
@@ -45,7 +46,7 @@ class Source:
                 if documents > 1:
                     return
         if not documents:
-            raise DataError(f"{self.path}: there is no text in it")
+            raise DataError(f"{self.name}: there is no text in it")
         self.lengths = lengths
 
     def jobs(self, report: Report | None = None) -> Iterator[Job]:
@@ -69,7 +70,8 @@ class Source:
         name = self.content.tokenizer
         texts = self._texts if name == "char" else self._sample
         try:
-            return tokenizers.get(name, texts, self.content.vocab_size or None)
+            pattern = self.content.pattern if name == "bpe" else None
+            return tokenizers.get(name, texts, self.content.vocab_size or None, pattern)
         except TokenizerError as error:
             raise DataError(f"--tokenizer {name}: {error}") from None
 
@@ -92,19 +94,17 @@ class Source:
             yield heapq.heappop(kept)[1].decode()
 
 
-def locate(name: str, settings: Settings) -> Path:
-    """Where a corpus's files are, downloaded if need be; or the path itself."""
-    if name not in RECIPES:
-        path = Path(name).expanduser()
-        if not path.exists():
-            raise DataError(f"{name!r} is neither a corpus nor a path{nearest(name, RECIPES)}")
-        return path
-    path_of = RECIPES[name].path
-    if path_of is None:
+def locate(name: str, settings: Settings) -> tuple[list[Path], float]:
+    """Where a corpus's files are, downloaded if need be, and what share of them is to be used."""
+    fraction = settings.content.fraction
+    paths = data.files(name, data_dir=settings.data_dir or None, fraction=fraction)
+    if not paths:
         raise DataError(
             f"{name} is generated, not read: train on it as it is, gpt.train --data {name}"
         )
-    return path_of(Options(data_dir=settings.data_dir or None))
+    if name in RECIPES and (n_files := RECIPES[name].n_files) and fraction < 1:
+        fraction = min(1.0, fraction * n_files / len(paths))  # the rest of them is left out already
+    return paths, fraction
 
 
 def split_point(n: int, val_fraction: float) -> int:

@@ -6,6 +6,7 @@ and no name of a file. Of a document larger than memory (`Document.more`) the fi
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ class Split(NamedTuple):
     def side(self, text: str) -> str:
         """train, val or LEFT_OUT: a function of the text."""
         head = text[:HEAD].encode()
-        if share(head, "fraction", self.seed) >= self.fraction:
+        if self.fraction < 1 and share(head, "fraction", self.seed) >= self.fraction:
             return LEFT_OUT
         return "val" if share(head, "split") < self.val_fraction else "train"
 
@@ -115,7 +116,9 @@ def encode(job: Job, tokenizer: Tokenizer) -> Result:
     end = tokenizer.end_of_text
     separator = np.array([] if end is None else [end], tokenizer.dtype)
     result = Result({}, OPEN, job.unit.size)
-    for part in parts(job, result.report):
+    # All read, then all encoded: in turn, LZMA's and the tokenizer's tables push each other out of
+    # the processor's caches.
+    for part in list(parts(job, result.report)):
         result.last = side = part.side
         if side == LEFT_OUT:
             continue
@@ -146,6 +149,7 @@ def start(tokenizer: Tokenizer) -> None:
     _tokenizer = tokenizer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process to answer
     Thread(target=_end_with_parent, daemon=True).start()
+    gc.freeze()  # the vocabulary stays: the collector need not look through it again and again
 
 
 def work(job: Job) -> Result:

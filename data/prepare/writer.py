@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from data.download import sha256_of
 from data.errors import DataError
-from data.shards import DTYPES, LAYOUT, Header, sha256_of
+from data.shards import DTYPES, LAYOUT, Header
 
 NEW = ".new"  # how the name of a file ends until it is whole
 

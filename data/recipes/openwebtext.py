@@ -42,4 +42,6 @@ def files(options: Options) -> list[Path]:
     return [subset(number).fetch(options.data_dir) for number in range(count)]
 
 
-RECIPE = large("openwebtext", "39.8 GB: 8,013,769 pages that Reddit linked to, as for GPT-2", files)
+RECIPE = large(
+    "openwebtext", "39.8 GB: 8,013,769 pages that Reddit linked to, as for GPT-2", files, N_SUBSETS
+)

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from gpt.tokenizers.base import END_OF_TEXT
 from gpt.tokenizers.patterns import PATTERNS
 
 GPT2_TOKENS = "e424375bafc3e423128be739985d6bac4839b3014b9ed3f34c3b55f6d2b968d9"
@@ -29,8 +30,10 @@ def encoding(ids: Mapping[bytes, int], pattern: str) -> Any:
     """tiktoken's encoding made of these ids: its own loader would download them."""
     import tiktoken
 
+    # Never given out; but with none, tiktoken looks for them at every piece: half the speed.
+    special = {END_OF_TEXT: len(ids)}
     return tiktoken.Encoding(
-        "given", pat_str=PATTERNS[pattern], mergeable_ranks=dict(ids), special_tokens={}
+        "given", pat_str=PATTERNS[pattern], mergeable_ranks=dict(ids), special_tokens=special
     )
 
 

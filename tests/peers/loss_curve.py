@@ -48,7 +48,7 @@ def curves(config: Config, tokens: np.ndarray, steps: int) -> tuple[list[float],
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, optim)
             optimizer.zero_grad()
-        _, loss = ours(tt.tensor(x), tt.tensor(y))
+        loss = ours.loss(tt.tensor(x), tt.tensor(y))
         loss.backward()
         if optim.grad_clip:
             tt.nn.utils.clip_grad_norm_(ours.parameters(), optim.grad_clip)

@@ -484,6 +484,17 @@ def _(rng):
     yield call(spread(2, 3), spread(2, 3, seed=1), None, None)
 
 
+@samples_of("linear_cross_entropy")
+def _(rng):
+    kept = {"ignore_index": -1, "ahead": True}
+    yield call(spread(3, 2), spread(4, 2, seed=1), spread(4, seed=2), target=np.array([1, 3, 1]),
+               divisor=3, **kept)  # fmt: skip
+    yield call(spread(1, 2, 3), spread(2, 3, seed=1), None, target=np.array([[1, -1]]),
+               divisor=1, **kept)  # fmt: skip
+    yield call(spread(2, 2), spread(3, 2, seed=1), 90 + spread(3), target=np.array([0, 2]),
+               divisor=2, ignore_index=-1, ahead=False)  # fmt: skip
+
+
 for _path in sorted(pathlib.Path(__file__).parent.glob("samples_*.py")):
     sys.path.insert(0, str(_path.parent))
     importlib.import_module(_path.stem)

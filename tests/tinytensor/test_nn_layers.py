@@ -282,4 +282,41 @@ def test_attention_drops_weights_in_training_only():
 def test_functional_is_a_list_of_what_there_is():
     F = nn.functional
     assert all(callable(getattr(F, name)) for name in F.__all__)
-    assert set(F.__all__) <= set(dir(torch.nn.functional))
+    ours = {"add_layer_norm", "linear_cross_entropy", "packed_attention"}  # steps of a GPT
+    assert set(F.__all__) - ours <= set(dir(torch.nn.functional))
+
+
+def test_attention_with_fewer_heads_of_keys():
+    rng = np.random.default_rng(0)
+    shapes = [(2, 6, 5, 4), (2, 3, 7, 4), (2, 3, 7, 4)]
+    data = [rng.normal(size=s) for s in shapes]
+    ours, theirs = ([m.tensor(d, requires_grad=True) for d in data] for m in (tt, torch))
+    a = tt.nn.functional.scaled_dot_product_attention(*ours, enable_gqa=True)
+    b = torch.nn.functional.scaled_dot_product_attention(*theirs, enable_gqa=True)
+    np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), 1e-12)
+    (a * a).sum().backward()
+    (b * b).sum().backward()
+    for x, y in zip(ours, theirs):
+        np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), 1e-10)
+    with pytest.raises(RuntimeError, match="multiple of those of key and value"):
+        four = tt.zeros(2, 4, 7, 4)
+        tt.nn.functional.scaled_dot_product_attention(ours[0], four, four, enable_gqa=True)
+
+
+def test_max_unpool_undoes_max_pool():
+    x = np.random.default_rng(0).normal(size=(2, 3, 7, 6))
+    results = []
+    for m in (tt, torch):
+        t = m.tensor(x, requires_grad=True)
+        out, places = m.nn.MaxPool2d(2, return_indices=True)(t)
+        back = m.nn.MaxUnpool2d(2)(out, places, output_size=(7, 6))
+        (back * back).sum().backward()
+        results.append((back.detach().numpy(), t.grad.numpy()))
+    for a, b in zip(*results):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_topk_takes_the_first_of_equals():
+    x = tt.tensor([1, 1, 0, 1, 0, 1, 0, 0, 1, 0, 0, 0, 1, 0])
+    assert x.topk(3).indices.tolist() == [0, 1, 3]
+    assert x.topk(3, largest=False).indices.tolist() == [2, 4, 6]

@@ -47,8 +47,8 @@ def test_what_the_library_writes_we_read(file, arrays):
 @given(st.lists(st.tuples(shapes, st.booleans()), max_size=4),
        st.sampled_from([None, "float32", "float16", "bfloat16"]))  # fmt: skip
 def test_what_we_write_the_library_reads(file, arrays, dtype):
-    tensors = {f"a{i}": tt.randn(*shape).permute(*range(len(shape))[::-1]) if turn
-               else tt.randn(*shape) for i, (shape, turn) in enumerate(arrays)}  # fmt: skip
+    tensors = {f"a{i}": tt.randn(shape).permute(tuple(range(len(shape)))[::-1]) if turn
+               else tt.randn(shape) for i, (shape, turn) in enumerate(arrays)}  # fmt: skip
     tensors["ids"] = tt.arange(3)
     save_safetensors(file, tensors, {"format": "pt"}, dtype)
     found = load_file(file)

@@ -43,4 +43,37 @@ def release_memory() -> None:
         library.malloc_trim(0)
 
 
+class _Mallinfo2(ctypes.Structure):
+    """malloc.h: ten counts of bytes, of which fordblks is what is free inside of the heap."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+        .split()
+    ]  # fmt: skip
+
+
+def free_for_reuse() -> int:
+    """Bytes that are free, but kept for reuse; 0 if unknown."""
+    library = _glibc()
+    if library is None or not hasattr(library, "mallinfo2"):
+        return 0
+    library.mallinfo2.restype = _Mallinfo2
+    return library.mallinfo2().fordblks
+
+
+def resident() -> tuple[int, int]:
+    """Bytes of this process in main memory, now and at most so far; 0 where not known."""
+    found = {"VmRSS": 0, "VmHWM": 0}
+    try:
+        with open("/proc/self/status") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name in found:
+                    found[name] = 1024 * int(value.split()[0])
+    except OSError:
+        pass
+    return found["VmRSS"], found["VmHWM"]
+
+
 keep_freed_memory()

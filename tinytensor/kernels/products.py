@@ -2,7 +2,7 @@
 
 BLAS could thread them itself, but its threads spin while they wait for each other: on cores that
 other programs use as well, a small product then takes ten times as long as on one thread. A part
-goes to one thread of ours, which adds the bias while the part is still in its cache.
+goes to one thread of ours.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from ..ops import linalg, nn
 from ..ops.linalg import as_rows
+from .blas import add_product
 from .matvec import FEW, few_rows
 from .threads import get_num_threads, one_blas_thread, parallel
 
@@ -42,9 +43,11 @@ def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.
         if wide:
             np.matmul(a, b[:, s], out=out[:, s])
             return
-        np.matmul(a[s], b, out=out[s])
-        if bias is not None:
-            out[s] += bias
+        if bias is None:
+            np.matmul(a[s], b, out=out[s])
+        else:  # the product reads what it is added to anyway: the bias costs one write
+            out[s] = bias
+            add_product(a[s], b, out[s])
 
     with one_blas_thread():
         parallel(part, parts)

@@ -10,26 +10,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from queue import SimpleQueue
 from typing import Any
 
-
-def available_cores() -> int:
-    """The cores this process may use: its affinity, a container's quota, OMP_NUM_THREADS."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        cores = os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(wanted)) if wanted.isdigit() and int(wanted) else cores
+from . import blas
+from .cores import available_cores
 
 
 class _Pool:
@@ -66,17 +51,6 @@ def _serve(queue: SimpleQueue) -> None:
 _pool = _Pool()
 
 
-def _after_fork() -> None:
-    """A forked child has none of the threads."""
-    size = _pool.size
-    _pool.__init__()  # type: ignore[misc]
-    _pool.size = size
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
 def get_num_threads() -> int:
     """How many threads the CPU kernels use: as many as there are cores, unless set."""
     if not _pool.size:
@@ -89,7 +63,7 @@ def set_num_threads(n: int) -> None:
     if n < 1:
         raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
     _pool.resize(n)
-    _blas_threads()(n)
+    blas.set_threads()(n)
 
 
 def parallel(function: Callable[[Any], None], blocks: Sequence) -> None:
@@ -130,42 +104,29 @@ class _OneBlasThread:
         with self.lock:
             self.depth += 1
             if self.depth == 1:
-                _blas_threads()(1)
+                blas.set_threads()(1)
 
     def __exit__(self, *exc: object) -> None:
         with self.lock:
             self.depth -= 1
             if self.depth == 0:
-                _blas_threads()(get_num_threads())
+                blas.set_threads()(get_num_threads())
 
 
 _held = _OneBlasThread()
 
 
+def _after_fork() -> None:
+    """A forked child has none of the threads, nor will they leave what they were inside of."""
+    size = _pool.size
+    _pool.__init__()  # type: ignore[misc]
+    _held.__init__()  # type: ignore[misc]
+    _pool.size = size
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def one_blas_thread() -> _OneBlasThread:
     return _held
-
-
-@lru_cache(maxsize=1)
-def _blas_threads() -> Callable[[int], Any]:
-    """The function that sets the threads of the BLAS in NumPy; one that does nothing if unknown."""
-    import ctypes
-
-    from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
-
-    try:
-        library = ctypes.CDLL(_multiarray_umath.__file__)
-    except OSError:
-        return lambda n: None
-    for name in (
-        "scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads",
-        "openblas_set_num_threads64_", "openblas_set_num_threads", "MKL_Set_Num_Threads",
-        "bli_thread_set_num_threads",
-    ):  # fmt: skip
-        try:
-            function = getattr(library, name)
-        except AttributeError:
-            continue
-        function.argtypes, function.restype = [ctypes.c_int], None
-        return function
-    return lambda n: None

@@ -30,8 +30,8 @@ class FunctionModule(Module):
         for n, v in values.items():
             setattr(self, n, v)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return type(self).function(*inputs, **{n: getattr(self, n) for n in self.options})
+    def forward(self, *inputs: Tensor, **more: Any) -> Tensor:
+        return type(self).function(*inputs, **{n: getattr(self, n) for n in self.options}, **more)
 
     def extra_repr(self) -> str:
         changed = [n for n, v in self.options.items() if getattr(self, n) != v or v is REQUIRED]

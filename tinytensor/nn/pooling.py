@@ -10,6 +10,10 @@ _MAX = {
 MaxPool1d = module("MaxPool1d", F.max_pool1d, **_MAX)
 MaxPool2d = module("MaxPool2d", F.max_pool2d, **_MAX)
 MaxPool3d = module("MaxPool3d", F.max_pool3d, **_MAX)
+_UNDO = {"kernel_size": REQUIRED, "stride": None, "padding": 0}
+MaxUnpool1d = module("MaxUnpool1d", F.max_unpool1d, **_UNDO)
+MaxUnpool2d = module("MaxUnpool2d", F.max_unpool2d, **_UNDO)
+MaxUnpool3d = module("MaxUnpool3d", F.max_unpool3d, **_UNDO)
 _AVG = {
     "kernel_size": REQUIRED, "stride": None, "padding": 0, "ceil_mode": False,
     "count_include_pad": True,

@@ -30,7 +30,7 @@ def leaky_relu(xp, x, *, negative_slope=0.01):
 leaky_relu.rule("x", lambda xp, g, x, negative_slope: xp.where(x > 0, g, negative_slope * g))
 
 
-@op(promote="same")
+@op(promote="equal")
 def _prelu(xp, x, weight):
     return xp.where(x > 0, x, weight * x)
 

@@ -61,7 +61,7 @@ def rad2deg(xp, x):
 rad2deg.rule("x", lambda g: g * (180 / math.pi))
 
 
-@op(promote="same")
+@op(promote="equal")
 def lerp(xp, x, end, weight):
     """out = x + weight * (end - x): x at weight 0, end at weight 1, each exactly"""
     near_x = xp.abs(weight) < 0.5

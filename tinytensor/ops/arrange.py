@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import backend
 from ..autograd import Variable, wrap
-from ..errors import DimError, DtypeError, ShapeError
+from ..errors import ArgumentError, DimError, DtypeError, ShapeError
 from ..op import op
 from . import shape as sh
 from .index import _getitem
@@ -52,7 +52,7 @@ def repeat_interleave(x, repeats=None, dim=None, *, output_size=None):
     n, xp = x.array.shape[d], backend.namespace_of(x.array)
     counts = repeats.array if isinstance(repeats, Variable) else xp.asarray(repeats)
     if counts.dtype.kind not in "iu" or counts.ndim > 1:
-        raise ShapeError("repeat_interleave: repeats must be a vector of int64, or one number")
+        raise ArgumentError("repeat_interleave: repeats must be a vector of int64, or one number")
     if counts.size not in (1, n) or (counts < 0).any():
         raise ShapeError(
             f"repeat_interleave: {counts.size} repeats for {n} slices along dim {d}: one for each, "
@@ -211,5 +211,8 @@ def meshgrid(*tensors, indexing="ij"):
 
 def cartesian_prod(*tensors):
     """All ways to take one element of each vector, a row each, the last changing fastest"""
+    for i, t in enumerate(tensors):
+        if t.array.ndim != 1:
+            raise ShapeError(f"cartesian_prod: tensors[{i}] {tuple(t.array.shape)} is no vector")
     columns = [reshape(g, -1) for g in meshgrid(*tensors)]
     return columns[0] if len(columns) == 1 else stack(columns, 1)

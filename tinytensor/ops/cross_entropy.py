@@ -6,6 +6,7 @@ import numpy as np
 
 from ..backend import check_one_device
 from ..errors import DimError, DtypeError, ShapeError
+from ..messages import one_dtype
 from ..op import Saved, op
 from .activations import logsigmoid
 from .elementwise import add, mul, sub, where
@@ -75,7 +76,9 @@ def cross_entropy(
     return sum(loss) / sum(target != ignore_index) if reduction == "mean" else sum(loss)
 
 
-def _check_classes(name, input, target, ignore_index, dim):
+def _check_classes(name, input, target, ignore_index, dim, weight=None):
+    if input.array.ndim == 0:
+        raise ShapeError(f"{name}: input () must be (C,), (N, C) or (N, C, ...)")
     check_one_device(name, input=input.array, target=target.array)
     shape, classes = tuple(input.array.shape), input.array.shape[dim]
     if tuple(target.array.shape) != shape[:dim] + shape[dim + 1 :]:
@@ -83,6 +86,14 @@ def _check_classes(name, input, target, ignore_index, dim):
             f"{name}: input {shape} and target {tuple(target.array.shape)}: target must be "
             f"{shape[:dim] + shape[dim + 1 :]}, input without its {classes} classes"
         )
+    if weight is not None and tuple(weight.array.shape) != (classes,):
+        raise ShapeError(
+            f"{name}: weight {tuple(weight.array.shape)} must be ({classes},), a number a class"
+        )
+    check_targets(name, target, ignore_index, classes)
+
+
+def check_targets(name, target, ignore_index, classes):
     if target.array.dtype.kind not in "iu":
         raise DtypeError(f"{name}: target must hold int64 class numbers, got {target.array.dtype}")
     if isinstance(target.array, np.ndarray):
@@ -99,7 +110,7 @@ def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean")
     """
     check_losses("nll_loss", input, target, reduction)
     dim = 0 if input.array.ndim == 1 else 1
-    _check_classes("nll_loss", input, target, ignore_index, dim)
+    _check_classes("nll_loss", input, target, ignore_index, dim, weight)
     kept = target != ignore_index
     index = target * kept
     factor = kept.to(input.dtype) if weight is None else where(kept, weight[index], 0.0)
@@ -170,6 +181,7 @@ def binary_cross_entropy(input, target, weight=None, *, reduction="mean"):
     """
     check_losses("binary_cross_entropy", input, target, reduction)
     _equal_shapes("binary_cross_entropy", input, target)
+    one_dtype("binary_cross_entropy", input=input, target=target)
     x = input.array
     if x.dtype.kind not in "fV" or (isinstance(x, np.ndarray) and ((x < 0) | (x > 1)).any()):
         raise ShapeError(
@@ -192,6 +204,7 @@ def binary_cross_entropy_with_logits(
     name = "binary_cross_entropy_with_logits"
     check_losses(name, input, target, reduction)
     _equal_shapes(name, input, target)
+    one_dtype(name, input=input, target=target)
     factor = 1 if pos_weight is None else add(mul(sub(pos_weight, 1), target), 1)
     loss = sub(mul(sub(1, target), input), mul(factor, logsigmoid(input)))
     if weight is not None:

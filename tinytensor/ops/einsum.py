@@ -13,10 +13,11 @@ import math
 
 from ..autograd import Variable
 from ..errors import ArgumentError, ShapeError
+from ..messages import one_dtype
 from .elementwise import mul
 from .linalg import matmul
 from .reduce import sum
-from .shape import _common, diagonal, permute, reshape
+from .shape import diagonal, permute, reshape
 
 
 def einsum(equation, *operands):
@@ -29,6 +30,8 @@ def einsum(equation, *operands):
     """
     if isinstance(equation, Variable):
         equation, operands = _from_lists(equation, *operands)
+    elif not isinstance(equation, str):
+        raise ArgumentError(f"einsum: equation must be a string, got {type(equation).__name__}")
     elif len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
     for i, x in enumerate(operands):
@@ -36,9 +39,10 @@ def einsum(equation, *operands):
             raise ArgumentError(f"einsum: operand {i} must be a Tensor, got {type(x).__name__}")
     if not operands:
         raise ShapeError("einsum: pass at least one tensor")
+    one_dtype("einsum", **{f"operands[{i}]": x for i, x in enumerate(operands)})
     inputs, result = _parse(equation, [x.array.ndim for x in operands])
     sizes = _sizes(equation, inputs, operands)
-    terms = [_single(x, indices, sizes) for x, indices in zip(_common(list(operands)), inputs)]
+    terms = [_single(x, indices, sizes) for x, indices in zip(operands, inputs)]
     x, here = terms[0]
     for i, (y, there) in enumerate(terms[1:], 2):
         later = {*result, *(k for _, indices in terms[i:] for k in indices)}
@@ -124,13 +128,10 @@ def _single(x, indices, sizes):
             a = indices.index(k)
             b = indices.index(k, a + 1)
             shape = x.array.shape
-            if shape[a] == shape[b]:
-                x = diagonal(x, 0, a, b)
-                indices = [j for d, j in enumerate(indices) if d not in (a, b)] + [k]
-            else:  # one of them is 1, and broadcasts
-                lone = a if shape[a] == 1 else b
-                x = reshape(x, shape[:lone] + shape[lone + 1 :])
-                del indices[lone]
+            if shape[a] != shape[b]:
+                raise ShapeError(f"einsum: {k!r} stands for {shape[a]} and {shape[b]} in {shape}")
+            x = diagonal(x, 0, a, b)
+            indices = [j for d, j in enumerate(indices) if d not in (a, b)] + [k]
     kept = [(k, n) for k, n in zip(indices, x.array.shape) if n == sizes[k]]
     return reshape(x, [n for _, n in kept]), [k for k, _ in kept]
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from .. import backend, special
-from ..errors import ArgumentError, DivisionError, ShapeError
+from ..errors import ArgumentError, DivisionError, DtypeError, ShapeError
 from ..op import op
 
 # ------------------------------------------------------------------------------ arithmetic
@@ -26,7 +26,7 @@ add.rule("x", lambda g: g)
 add.rule("y", lambda g, alpha: g if alpha == 1 else g * alpha)
 
 
-@op(promote="same")
+@op(promote="same", bools=False)
 def sub(xp, x, y, *, alpha=1):
     """out = x - alpha * y"""
     return x - y if alpha == 1 else x - alpha * y
@@ -249,6 +249,8 @@ minimum.rule("y", lambda xp, g, x, y: xp.where(x == y, 0.5 * g, g * (x > y)))
 @op(promote="same")
 def clamp(xp, x, min=None, max=None):
     """out = min(max(x, min), max); the gradient passes where min <= x <= max"""
+    if min is None and max is None:
+        raise ArgumentError("clamp: pass min or max, or both")
     if min is not None:
         x = xp.maximum(x, min)
     return x if max is None else xp.minimum(x, max)
@@ -271,9 +273,17 @@ def _(g, x, min, max):
     return g * ((x > max) if min is None else (x > max) | (max < min))
 
 
+def _check_mask(name, which, mask):
+    if getattr(mask, "dtype", np.dtype(bool)) not in (bool, np.uint8):
+        raise DtypeError(
+            f"{name}: {which} must be of bools, got {mask.dtype}: compare, as in x > 0"
+        )
+
+
 @op(promote=("x", "y"))
 def where(xp, condition, x, y):
     """out = x where condition holds, else y"""
+    _check_mask("where", "condition", condition)
     return xp.where(condition, x, y)
 
 
@@ -284,6 +294,7 @@ where.rule("y", lambda xp, g, condition: xp.where(condition, xp.zeros_like(g), g
 @op(promote=("x",))
 def masked_fill(xp, x, mask, value):
     """out = value where mask holds, else x, in x's dtype; value is a number or a 0-d tensor"""
+    _check_mask("masked_fill", "mask", mask)
     if getattr(value, "ndim", 0):
         raise ShapeError(f"masked_fill: value {value.shape} must be a number or a 0-d tensor")
     return xp.where(mask, value, x).astype(x.dtype, copy=False)
@@ -307,14 +318,14 @@ cast.rule("x", lambda g, x_dtype: g.astype(x_dtype))
 
 
 @op
-def transfer(xp, x, *, device, source):
+def transfer(xp, x, *, device, origin):
     """out = x on another device; the gradient travels back"""
     return backend.to_device(x, device)
 
 
 @transfer.rule("x")
-def _(xp, g, source):
-    return transfer.on(xp, g, device=source, source=None)
+def _(xp, g, origin):
+    return transfer.on(xp, g, device=origin, origin=None)
 
 
 @op

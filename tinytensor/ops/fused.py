@@ -8,9 +8,15 @@ from __future__ import annotations
 import math
 
 from .. import random
+from ..backend import namespace_of
 from ..errors import ArgumentError, ShapeError
+from ..modes import is_grad_enabled
 from ..op import Saved, op
-from .nn import _attention, _last_dims, _layer_norm
+from .cross_entropy import _cross_entropy, check_targets, cross_entropy
+from .linalg import as_rows
+from .losses import check_losses
+from .nn import _attention, _last_dims, _layer_norm, _linear, check_linear, linear
+from .shape import reshape
 
 # ------------------------------------------------------------------------------ attention
 
@@ -35,19 +41,19 @@ def merge_heads(xp, *heads):
 def _packed_attention(xp, qkv, *, n_head, is_causal=False, scale=1.0, dropout_p=0.0, rng=None):
     """out = softmax(q k^T * scale) v in each head;  qkv (B, T, 3C), out (B, T, C)"""
     q, k, v = split_heads(xp, qkv, n_head, 3)
-    out, saved = _attention.op.forward(
+    out = _attention.op.forward(
         xp, q, k, v, is_causal=is_causal, scale=scale, dropout_p=dropout_p, rng=rng
     )
-    lse = saved["lse"]
-    return merge_heads(xp, out), Saved(lse=lse)
+    return merge_heads(xp, out)
 
 
 @_packed_attention.rule("qkv")
-def _(xp, g, qkv, out, n_head, is_causal, scale, dropout_p, rng, lse):
+def _(xp, g, qkv, n_head, is_causal, scale, dropout_p, rng):
     q, k, v = split_heads(xp, qkv, n_head, 3)
-    (g,), (out,) = split_heads(xp, g, n_head, 1), split_heads(xp, out, n_head, 1)
+    (g,) = split_heads(xp, g, n_head, 1)
+    needs = (True, True, True, False)
     dq, dk, dv, _ = _attention.op.rules["query"].function(
-        xp, g, q, k, v, None, is_causal, scale, dropout_p, rng, lse, out, (True, True, True, False)
+        xp, g, q, k, v, None, is_causal, scale, dropout_p, rng, needs
     )
     return merge_heads(xp, dq, dk, dv)
 
@@ -106,3 +112,63 @@ def add_layer_norm(input, residual, normalized_shape, weight=None, bias=None, ep
             f"normalized_shape {shape} one dimension"
         )
     return _add_layer_norm(input, residual, weight, bias, eps)
+
+
+# ------------------------------------------------------------------------------ linear, then loss
+
+
+@op
+def _linear_cross_entropy(xp, x, weight, bias, *, target, ignore_index, divisor, ahead):
+    """out = (sum of -ln softmax(x weight^T + bias)[target]) / divisor;  x (..., C), target (...)
+
+    ahead: a gradient will be asked for, so the forward may as well make it
+    """
+    logits = as_rows(_linear.op.forward(xp, x, weight, bias))
+    losses, saved = _cross_entropy.op.forward(
+        xp, logits, target=target.reshape(-1), ignore_index=ignore_index
+    )
+    lse = saved["lse"]
+    return losses.sum() / divisor, Saved(lse=lse)
+
+
+@_linear_cross_entropy.rule("x", "weight", "bias")
+def _(xp, g, x, weight, bias, target, ignore_index, divisor, lse):
+    logits = as_rows(_linear.op.forward(xp, x, weight, bias))
+    d_logits = _cross_entropy.op.rules["logits"].function(
+        xp, g / divisor, logits, target.reshape(-1), ignore_index, lse
+    )
+    dx = (d_logits @ weight).reshape(x.shape)
+    d_weight = xp.swapaxes(d_logits, 0, 1) @ as_rows(x)
+    return dx, d_weight, None if bias is None else d_logits.sum(axis=0)
+
+
+def linear_cross_entropy(
+    input, weight, target, bias=None, *, ignore_index=-100, reduction="mean"
+):
+    """cross_entropy(linear(input, weight, bias), target): a language model's last layer and loss.
+
+    input (..., C), weight (V, C), bias (V,), target (...): class numbers below V. Where there is a
+    kernel for it, the logits, (..., V), are never in memory at once.
+    """
+    check_losses("linear_cross_entropy", input, target, reduction)
+    check_linear("linear_cross_entropy", input, weight, bias)
+    lead, classes = tuple(input.array.shape[:-1]), weight.array.shape[0]
+    if tuple(target.array.shape) != lead:
+        raise ShapeError(
+            f"linear_cross_entropy: target {tuple(target.array.shape)} must be {lead}, input "
+            f"{tuple(input.array.shape)} without its last dimension"
+        )
+    op = _linear_cross_entropy.op
+    kernel = op.implementations[namespace_of(input.array).__name__] is not op.forward
+    if reduction == "none" or not kernel:
+        logits = reshape(linear(input, weight, bias), (-1, classes))
+        losses = cross_entropy(
+            logits, reshape(target, (-1,)), ignore_index=ignore_index, reduction=reduction
+        )
+        return reshape(losses, lead) if reduction == "none" else losses
+    check_targets("linear_cross_entropy", target, ignore_index, classes)
+    kept = (target.array != ignore_index).sum().item() if reduction == "mean" else 1
+    ahead = is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (input, weight, bias)
+    )
+    return _linear_cross_entropy(input, weight, bias, target.array, ignore_index, kept, ahead)

@@ -86,6 +86,8 @@ def as_index(x, index):
             f"too many indices: x {tuple(x.array.shape)} has {x.array.ndim} dims, "
             f"the index names {given}"
         )
+    if given == x.array.ndim and any(hasattr(p, "dtype") for p in out):
+        out = tuple([p for p in out if p is not Ellipsis])  # of no dims: it keeps nothing apart
     if len(out) == x.array.ndim and all(type(p) is int for p in out):
         return (*out, Ellipsis)  # a 0-d view: without it NumPy would copy the one number
     return out
@@ -102,6 +104,8 @@ def _part(x, p):
         return slice(start, stop, step)
     if isinstance(p, Variable):
         p = p.array
+        if p.ndim == 0 and p.dtype.kind in "iu":
+            return int(p)  # a number, not an array of them
     elif isinstance(p, (list, tuple, range)):
         p = np.asarray([v.array.item() if isinstance(v, Variable) else v for v in p])
         if p.size == 0:
@@ -123,9 +127,26 @@ class IndexTypeError(DimError, TypeError):
     """An index that is neither int, slice, None, Ellipsis nor a tensor of them."""
 
 
+def ints_first(index):
+    """The ints of an index that has arrays, too, as an index of its own, and what is left.
+
+    NumPy broadcasts ints with the arrays, PyTorch applies them before: x[0, :, [1, 2]].
+    """
+    if not any(hasattr(p, "dtype") for p in index) or not any(type(p) is int for p in index):
+        return None, index
+    first = []
+    for p in index:
+        if hasattr(p, "dtype"):
+            first += [slice(None)] * (p.ndim if p.dtype.kind == "b" else 1)
+        elif p is not None:
+            first.append(slice(None) if isinstance(p, slice) else p)
+    return tuple(first), tuple([p for p in index if type(p) is not int])
+
+
 def getitem(x, index):
     """x[index], as NumPy and PyTorch: basic indices give views, tensors copy."""
-    return _getitem(x, as_index(x, index))
+    first, index = ints_first(as_index(x, index))
+    return _getitem(x if first is None else _getitem(x, first), index)
 
 
 # ------------------------------------------------------------------------------ along a dim
@@ -181,6 +202,7 @@ def gather(x, dim, index):
         raise DtypeError("gather: index must be a tensor of int64")
     backend.check_one_device("gather", x=x.array, index=index.array)
     ix, shape = index.array, x.array.shape
+    d = canonical(dim, x.array.ndim)
     if ix.size == 0:  # of any shape, as in PyTorch: nothing is gathered
         return reshape(getitem(reshape(x, -1), slice(0, 0)), ix.shape)
     if x.array.ndim == 0 or ix.ndim == 0:
@@ -189,7 +211,6 @@ def gather(x, dim, index):
         if x.array.ndim == 0 and ix.ndim == 0:
             return reshape(gather(reshape(x, 1), 0, reshape(index, 1)), ())
         return gather(reshape(x, -1), 0, reshape(index, -1)).reshape(ix.shape)
-    d = canonical(dim, x.array.ndim)
     if ix.ndim != x.array.ndim or any(
         n > m for k, (n, m) in enumerate(zip(ix.shape, shape)) if k != d
     ):
@@ -255,6 +276,7 @@ def embedding(input, weight, padding_idx=None):
 @op(differentiable=False)
 def argsort(xp, x, *, dim=-1, descending=False, stable=True):
     """out = the indices that sort x along dim, always stably: equal elements keep their order"""
+    canonical(dim, x.ndim)
     if x.ndim == 0:
         return xp.zeros((), np.int64)
     if not descending:
@@ -293,6 +315,9 @@ def _top(xp, x, *, k, dim, largest):
         place = n - k if largest else k - 1
         chosen = xp.argpartition(order, place, axis=-1)
         chosen = chosen[..., n - k :] if largest else chosen[..., :k]
+        worst = xp.take_along_axis(order, chosen[..., :1] if largest else chosen[..., -1:], -1)
+        if xp is np and ((order == worst).sum(-1) > 1).any():  # of equals the first are chosen
+            chosen = argsort.on(xp, order, dim=-1, descending=largest)[..., :k]
         chosen = xp.sort(chosen, axis=-1)
         values = xp.take_along_axis(order, chosen, -1)
     else:

@@ -15,11 +15,12 @@ import math
 import numpy as np
 
 from .. import backend, dtypes
+from ..arguments import guard
 from ..autograd import Variable, mode, user_line, wrap
-from ..errors import DtypeError, InPlaceError, ShapeError
+from ..errors import DimError, DtypeError, InPlaceError, ShapeError
 from ..op import op
 from .elementwise import cast
-from .index import _index_put, as_index
+from .index import _index_put, as_index, getitem, ints_first
 
 
 @op
@@ -194,6 +195,7 @@ def _pointer(array):
 
 def in_place(function, name):
     """`add_` of `add`: x becomes function(x, ...)."""
+    function = guard(function)
 
     def method(x, *args, **kwargs):
         return assign(x, function(x, *args, **kwargs), name)
@@ -209,9 +211,11 @@ def setitem(x, index, value):
     check_writable(x, "x[...] = value")
     if x._base is not None:
         refresh(x)
-    index = as_index(x, index)
+    first, index = ints_first(as_index(x, index))
+    if first is not None:
+        return setitem(getitem(x, first), index, value)
     if not isinstance(value, Variable):
-        value = wrap(backend.namespace_of(x.array).asarray(value, dtype=x.array.dtype))
+        value = wrap(backend.namespace_of(x.array).asarray(value).astype(x.array.dtype))
     if value.array.dtype != x.array.dtype:
         value = cast(value, dtype=x.array.dtype)
     tracked = mode.enabled and (x.requires_grad or value.requires_grad)
@@ -219,7 +223,9 @@ def setitem(x, index, value):
     try:
         x.array[index] = value.array
     except (ValueError, IndexError) as error:
-        raise ShapeError(f"x[...] = value: x {tuple(x.array.shape)}: {error}") from None
+        about_index = isinstance(error, IndexError) or "indexing arrays" in str(error)
+        kind = DimError if about_index else ShapeError
+        raise kind(f"x[...] = value: x {tuple(x.array.shape)}: {error}") from None
     _bump(x)
     if new is not None:
         _adopt(x, new)

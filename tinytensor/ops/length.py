@@ -185,6 +185,9 @@ def cdist(x1, x2, p=2.0, compute_mode=None):
     a, b = tuple(x1.array.shape), tuple(x2.array.shape)
     if min(len(a), len(b)) < 2 or a[-1] != b[-1]:
         raise ShapeError(f"cdist: x1 {a} and x2 {b} must be (..., n, d) and (..., m, d)")
+    for name, t in (("x1", x1), ("x2", x2)):
+        if t.array.dtype.kind not in "fV":
+            raise DtypeError(f"cdist: {name} is {t.array.dtype}, distances need floats")
     if p < 0:
         raise ArgumentError(f"cdist: p must not be negative, got {p}")
     return vector_norm(sub(unsqueeze(x1, -2), unsqueeze(x2, -3)), p, -1)

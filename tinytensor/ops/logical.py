@@ -111,6 +111,8 @@ def isin(elements, test_elements, *, assume_unique=False, invert=False):
     from ..autograd import wrap
 
     arrays = [t.array if isinstance(t, Variable) else t for t in (elements, test_elements)]
+    if not any(isinstance(t, Variable) for t in (elements, test_elements)):
+        raise ArgumentError("isin: elements or test_elements must be a Tensor")
     xp = backend.namespace_of(next(a for a in arrays if hasattr(a, "dtype")))
     elements, test = (xp.asarray(a) for a in arrays)
     return wrap(xp.asarray(xp.isin(elements, test.reshape(-1), invert=invert)))

@@ -9,7 +9,7 @@ import math
 
 from ..autograd import Variable
 from ..backend import ndarray, on_its_device
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import op
 from .activations import logsigmoid, relu, softplus
 from .elementwise import add, clamp, div, eq, exp, log, minimum, mul, neg, sqrt, sub, where
@@ -112,6 +112,9 @@ def kl_div(input, target, reduction="mean", *, log_target=False):
     """
     batchmean = reduction == "batchmean"
     check_losses("kl_div", input, target, "sum" if batchmean else reduction)
+    for which, t in (("input", input), ("target", target)):
+        if t.array.dtype.kind not in "fV":
+            raise DtypeError(f"kl_div: {which} is {t.array.dtype}, log-probabilities are floats")
     if log_target:
         loss = mul(exp(target), sub(target, input))
     else:

@@ -12,6 +12,7 @@ import numpy as np
 from .. import random
 from ..autograd import unbroadcast
 from ..errors import ArgumentError, DtypeError, ShapeError
+from ..messages import one_dtype
 from ..op import Saved, op
 from .linalg import as_rows
 from .shape import canonical, reshape, squeeze, tril, unsqueeze
@@ -51,16 +52,24 @@ def _(xp, g, out, dim):
     return g - xp.exp(out) * g.sum(axis=dim, keepdims=True)
 
 
+def _floats(name, x):
+    if x.array.dtype.kind not in "fV":
+        raise DtypeError(f"{name}: x is {x.array.dtype}, {name} needs floats: x.float()")
+    return x
+
+
 def softmax(x, dim, *, dtype=None, axis=None):
     """out = e^x / sum of e^x over dim: non-negative, adding up to 1 along dim."""
     dim = dim if axis is None else axis
-    return _softmax(x if dtype is None else x.to(dtype), canonical(dim, x.array.ndim))
+    x = _floats("softmax", x if dtype is None else x.to(dtype))
+    return _softmax(x, canonical(dim, x.array.ndim))
 
 
 def log_softmax(x, dim, *, dtype=None, axis=None):
     """out = ln softmax(x, dim), without forming the softmax."""
     dim = dim if axis is None else axis
-    return _log_softmax(x if dtype is None else x.to(dtype), canonical(dim, x.array.ndim))
+    x = _floats("log_softmax", x if dtype is None else x.to(dtype))
+    return _log_softmax(x, canonical(dim, x.array.ndim))
 
 
 # ------------------------------------------------------------------------------ linear, norms
@@ -86,20 +95,21 @@ def linear(input, weight, bias=None):
     if weight.array.ndim == 1:
         out = squeeze(_linear(input, unsqueeze(weight, 0), None), -1)
         return out if bias is None else out + bias
+    check_linear("linear", input, weight, bias)
+    return _linear(input, weight, bias)
+
+
+def check_linear(name, input, weight, bias):
+    """Do input (..., in), weight (out, in) and bias (out,), or None, go together?"""
     w, b = weight.array.shape, None if bias is None else bias.array.shape
     if input.array.ndim == 0 or input.array.shape[-1] != w[-1]:
         raise ShapeError(
-            f"linear: input {tuple(input.array.shape)} and weight {tuple(w)}: the last axis of "
+            f"{name}: input {tuple(input.array.shape)} and weight {tuple(w)}: the last axis of "
             f"input must be {w[-1]}, the last of weight"
         )
     if b is not None and b != (w[0],):
-        raise ShapeError(f"linear: bias {tuple(b)} and weight {tuple(w)}: bias must be ({w[0]},)")
-    for name, a in (("weight", weight), ("bias", bias)):
-        if a is not None and a.array.dtype != input.array.dtype:
-            raise DtypeError(
-                f"linear: input is {input.array.dtype}, {name} is {a.array.dtype}: cast one"
-            )
-    return _linear(input, weight, bias)
+        raise ShapeError(f"{name}: bias {tuple(b)} and weight {tuple(w)}: bias must be ({w[0]},)")
+    one_dtype(name, input=input, weight=weight, bias=bias)
 
 
 @op
@@ -173,6 +183,7 @@ def _last_dims(name, input, shape, **parameters):
         raise ShapeError(
             f"{name}: input {tuple(input.array.shape)} does not end in normalized_shape {shape}"
         )
+    one_dtype(name, input=input, **parameters)
     for which, p in parameters.items():
         if p is not None and tuple(p.array.shape) != shape:
             raise ShapeError(
@@ -207,6 +218,8 @@ def dropout(input, p=0.5, training=True):
         raise ArgumentError(f"dropout: p must be between 0 and 1, got {p}")
     if not training or p == 0:
         return input
+    if input.array.dtype.kind not in "fV":
+        raise DtypeError(f"dropout: input is {input.array.dtype}, what is scaled must be floats")
     return _dropout(input, p, random.default_generator.reserve(input.array.size))
 
 
@@ -217,40 +230,32 @@ def dropout(input, p=0.5, training=True):
 def _attention(
     xp, query, key, value, mask=None, *, is_causal=False, scale=1.0, dropout_p=0.0, rng=None
 ):
-    """out = P @ value,  P = softmax(query @ key^T * scale + mask)  (Vaswani et al. 2017, eq. 1)
-
-    What is kept is lse, ln of the sum of e^score of each query, and not P: backward makes P again
-    as e^(score - lse) (Dao et al. 2022).
-    """
-    scores = _scores(xp, query, key, mask, is_causal, scale)
-    top = xp.amax(scores, axis=-1, keepdims=True) if scores.size else xp.zeros_like(scores)
-    wide = (scores - top).astype(np.promote_types(scores.dtype, np.float32))
-    lse = xp.log(xp.exp(wide).sum(axis=-1, keepdims=True)) + top
-    P = xp.exp(scores - lse).astype(query.dtype)
+    """out = P @ value,  P = softmax(query @ key^T * scale + mask)  (Vaswani et al. 2017, eq. 1)"""
+    P = _probabilities(xp, query, key, mask, is_causal, scale)
     if dropout_p:
         P = _dropout.on(xp, P, p=dropout_p, key=rng)
-    return P @ value, Saved(lse=lse)
+    return P @ value
 
 
-def _scores(xp, query, key, mask, is_causal, scale):
-    """query @ key^T * scale + mask, (..., L, S); -inf where a query does not see a key"""
+def _probabilities(xp, query, key, mask, is_causal, scale):
+    """softmax(query @ key^T * scale + mask), (..., L, S); 0 where a query does not see a key"""
     scores = (query * scale) @ xp.swapaxes(key, -1, -2)
     if is_causal:
         visible = tril.on(xp, xp.ones_like(scores)) > 0
         scores = xp.where(visible, scores, -math.inf)
     if mask is not None:
         scores = xp.where(mask, scores, -math.inf) if mask.dtype.kind == "b" else scores + mask
-    return scores
+    return _softmax.on(xp, scores, dim=scores.ndim - 1)
 
 
 @_attention.rule("query", "key", "value", "mask")
-def _(xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, lse, out, needs):
-    P = xp.exp(_scores(xp, query, key, mask, is_causal, scale) - lse).astype(query.dtype)
+def _(xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, needs):
+    P = _probabilities(xp, query, key, mask, is_causal, scale)  # again: keeping it costs more
     dropped, dP = P, g @ xp.swapaxes(value, -1, -2)
     if dropout_p:
         dropped = _dropout.on(xp, P, p=dropout_p, key=rng)
         dP = _dropout.on(xp, dP, p=dropout_p, key=rng)
-    dS = P * (dP - (g * out).sum(axis=-1, keepdims=True))  # g . out = sum of P * dP over the keys
+    dS = P * (dP - (P * dP).sum(axis=-1, keepdims=True))
     return (
         unbroadcast(dS @ key * scale, query.shape),
         unbroadcast(xp.swapaxes(dS, -1, -2) @ query * scale, key.shape),
@@ -259,16 +264,34 @@ def _(xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, lse, out
     )
 
 
+def _for_heads_of(query, x):
+    """x's heads (dim -3), each repeated until there are as many as query's."""
+    from .arrange import repeat_interleave
+
+    shapes = tuple(query.array.shape), tuple(x.array.shape)
+    heads, given = (s[-3] if len(s) > 2 else 0 for s in shapes)
+    if not given or heads % given:
+        raise ShapeError(
+            f"scaled_dot_product_attention: enable_gqa: heads (dim -3) of query {shapes[0]} must "
+            f"be a multiple of those of key and value {shapes[1]}"
+        )
+    return x if heads == given else repeat_interleave(x, heads // given, -3)
+
+
 def scaled_dot_product_attention(
-    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
 ):
     """softmax(query @ key^T / sqrt(E) + mask) @ value over (..., L, E), (..., S, E), (..., S, V).
 
     attn_mask  (..., L, S): True where a key may be seen, or floats added to the scores
     is_causal  position i sees positions j <= i
+    enable_gqa each head of key and value (dim -3) serves several of query (Ainslie et al. 2023)
     """
+    if enable_gqa:
+        key, value = (_for_heads_of(query, t) for t in (key, value))
     if is_causal and attn_mask is not None:
         raise ArgumentError("scaled_dot_product_attention: pass attn_mask or is_causal, not both")
+    one_dtype("scaled_dot_product_attention", query=query, key=key, value=value)
     q, k, v = (tuple(a.array.shape) for a in (query, key, value))
     if min(len(q), len(k), len(v)) < 2 or q[-1] != k[-1] or k[-2] != v[-2]:
         raise ShapeError(

@@ -12,6 +12,7 @@ import numpy as np
 from ..autograd import no_grad, wrap
 from ..backend import namespace_of, on_its_device
 from ..errors import ShapeError
+from ..messages import one_dtype
 from ..op import Saved, op
 from .elementwise import add, mul, rsqrt, sub
 from .pad import pad
@@ -42,6 +43,7 @@ def _per_channel(x, parameter):
 
 def _affine(name, x, weight, bias):
     channels = x.array.shape[1]
+    one_dtype(name, input=x, weight=weight, bias=bias)
     for which, p in (("weight", weight), ("bias", bias)):
         if p is not None and tuple(p.array.shape) != (channels,):
             raise ShapeError(
@@ -54,6 +56,9 @@ def _affine(name, x, weight, bias):
 def _check(name, x, **running):
     if x.array.ndim < 2:
         raise ShapeError(f"{name}: input {tuple(x.array.shape)} must be (N, C, ...)")
+    if len({r is None for r in running.values()}) > 1:
+        raise ShapeError(f"{name}: pass running_mean and running_var, both of them or neither")
+    one_dtype(name, **running)
     for which, r in running.items():
         if r is not None and r.array.size != x.array.shape[1]:
             raise ShapeError(

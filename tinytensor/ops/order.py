@@ -191,7 +191,7 @@ def unique_consecutive(x, return_inverse=False, return_counts=False, dim=None):
 def bincount(x, weights=None, minlength=0):
     """out[v] = how often v is among x, a vector of integers >= 0; or the sum of its weights"""
     if x.array.ndim != 1 or x.array.dtype.kind not in "iu":
-        raise ShapeError(f"bincount: x must be a vector of integers, got {tuple(x.array.shape)}")
+        raise DtypeError(f"bincount: x must be a vector of integers, got {tuple(x.array.shape)}")
     if minlength < 0 or (x.array.size and x.array.min() < 0):
         raise ShapeError("bincount: x and minlength must not be negative")
     xp = backend.namespace_of(x.array)

@@ -74,6 +74,8 @@ def _padded_places(mode, n, before, after, like):
         places = np.clip(places, 0, n - 1)
     elif mode == "circular":
         kept = np.arange(max(-before, 0), n - max(-after, 0))
+        if not len(kept):
+            raise ShapeError(f"pad: ({before}, {after}) leaves nothing of {n} to go around")
         places = kept[np.arange(-max(before, 0), len(kept) + max(after, 0)) % len(kept)]
     else:
         places = n - 1 - np.abs(n - 1 - np.abs(places))

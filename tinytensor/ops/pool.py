@@ -182,9 +182,9 @@ def _bins(n, m):
 
 def _target(name, output_size, space):
     n = len(space)
-    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * n
-    sizes = [s if m is None else m for m, s in zip(sizes, space)]
-    if len(sizes) != n or any(m < 0 for m in sizes) or 0 in space:
+    given = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * n
+    sizes = [s if m is None else m for m, s in zip(given, space)]
+    if len(given) != n or any(m < 0 for m in sizes) or 0 in space:
         raise ShapeError(
             f"{name}: output_size {output_size} for space {tuple(space)}: {n} sizes, none negative"
         )

@@ -9,6 +9,7 @@ import math
 
 from ..autograd import Variable
 from ..errors import ArgumentError, DtypeError, ShapeError
+from ..messages import one_dtype
 from ..op import op
 from .elementwise import add, mul
 from .linalg import matmul
@@ -26,8 +27,7 @@ def _check(name, x, y, ndims):
         if a.array.ndim != ndim:
             kind = ["a number", "a vector", "a matrix", "a batch of matrices (B, n, m)"][ndim]
             raise ShapeError(f"{name}: {which} {tuple(a.array.shape)} must be {kind}")
-    if x.array.dtype != y.array.dtype:
-        raise DtypeError(f"{name}: x is {x.array.dtype}, y is {y.array.dtype}: cast one")
+    one_dtype(name, x=x, y=y)
 
 
 def _fit(name, x, y, i, j):
@@ -96,11 +96,7 @@ def inner(x, y):
 
 def vecdot(x, y, *, dim=-1):
     """out = sum of x y over dim, after broadcasting"""
-    if x.array.ndim == 0 or y.array.ndim == 0:
-        raise ShapeError("linalg.vecdot: x and y must have at least 1 dim")
-    nx, ny = (a.array.shape[canonical(dim, a.array.ndim)] for a in (x, y))
-    if nx != ny:
-        raise ShapeError(f"linalg.vecdot: x has {nx} and y {ny} elements along dim {dim}")
+    one_dtype("linalg.vecdot", x=x, y=y)
     return sum(mul(x, y), dim)
 
 
@@ -117,6 +113,7 @@ def linalg_cross(x, y, *, dim=-1):
     """out = (x1 y2 - x2 y1, x2 y0 - x0 y2, x0 y1 - x1 y0) along dim"""
     from .arrange import roll
 
+    one_dtype("linalg.cross", x=x, y=y)
     if x.array.ndim != y.array.ndim:
         raise ShapeError(
             f"linalg.cross: x {tuple(x.array.shape)} and y {tuple(y.array.shape)} must have as "

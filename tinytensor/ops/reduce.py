@@ -15,7 +15,7 @@ from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import op
 from .elementwise import cast, maximum, minimum
 from .index import gather
-from .shape import squeeze
+from .shape import canonical, squeeze
 
 
 def axes_of(dim, ndim):
@@ -288,6 +288,7 @@ def cumsum(xp, x, *, dim, dtype=None):
     """out[i] = x[0] + ... + x[i] along dim"""
     if dtype is None and x.dtype.kind in "bui":
         dtype = dtypes.int64
+    canonical(dim, x.ndim)
     if x.ndim == 0:
         return x.astype(x.dtype if dtype is None else dtype)
     return xp.cumsum(x, axis=dim, dtype=dtype)

@@ -119,7 +119,7 @@ def _agree(x, y):
     return negative[0] == negative[1]
 
 
-@op(promote="same", differentiable=False)
+@op(promote="equal", differentiable=False)
 def heaviside(xp, x, values):
     """out = 0 where x < 0, values where x = 0, 1 where x > 0"""
     out = xp.where(xp.asarray(x == 0), values, xp.asarray(x > 0))  # x may be a number

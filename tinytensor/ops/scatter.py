@@ -11,7 +11,7 @@ import numpy as np
 from .. import backend, dtypes
 from ..autograd import Variable, wrap
 from ..dtypes import highest, lowest
-from ..errors import DimError, DtypeError, RangeError, ShapeError
+from ..errors import ArgumentError, DimError, DtypeError, RangeError, ShapeError
 from ..op import op
 from .elementwise import cast, div, mul
 from .elementwise import where as where_
@@ -117,6 +117,8 @@ def scatter(x, dim, index, src=None, *, value=None, reduce=None):
     remains is open. reduce='add' adds, 'multiply' multiplies (without a gradient).
     """
     src = value if src is None else src
+    if src is None:
+        raise ArgumentError("scatter: pass src, a Tensor or a number")
     if reduce is not None:
         ways = {"add": "sum", "multiply": "prod"}
         if reduce not in ways:
@@ -241,8 +243,8 @@ _scatter_amin.rule("x", "src", _share)
 
 def index_put(x, indices, values, accumulate=False):
     """out = x with values written (or added) at x[indices], indices a tuple of tensors"""
-    if isinstance(indices, Variable) or not isinstance(indices, (tuple, list)):
-        raise ShapeError("index_put: indices must be a tuple of tensors, one a dimension")
+    if isinstance(indices, Variable):
+        raise ArgumentError("index_put: indices must be a tuple of tensors, one a dimension")
     _common("index_put", x, values)
     return _index_put(x, values, as_index(x, tuple(indices)), accumulate)
 
@@ -262,7 +264,7 @@ def put(x, index, source, accumulate=False):
     ix = _indices("put", x, index)
     _common("put", x, source)
     if ix.size != source.array.size:
-        raise ShapeError(f"put: {ix.size} indices for {source.array.size} elements of source")
+        raise SliceShapeError(f"put: {ix.size} indices for {source.array.size} elements of source")
     _check_range("put", index, x.array.size, f"x of {x.array.size} elements")
     out = _index_put(reshape(x, -1), reshape(source, -1), (ix.reshape(-1),), accumulate)
     return reshape(out, tuple(x.array.shape))

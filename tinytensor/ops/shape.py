@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import operator
 
 import numpy as np
 
@@ -18,7 +19,11 @@ def sizes(args):
     """x.view(2, 3), x.view((2, 3)) and x.view([2, 3]) mean the same."""
     if len(args) == 1 and isinstance(args[0], (tuple, list)):
         args = args[0]
-    return tuple(int(n) for n in args)
+    try:
+        return tuple([operator.index(n) for n in args])
+    except TypeError:
+        kinds = ", ".join(sorted({type(n).__name__ for n in args}))
+        raise ArgumentError(f"sizes and dims must be ints, got {kinds}") from None
 
 
 def canonical(dim, ndim, name="dim"):
@@ -102,6 +107,8 @@ def permute(x, *dims):
     """out.shape[i] = x.shape[dims[i]]: every dimension is named once."""
     dims = sizes(dims)
     ndim = x.array.ndim
+    for d in dims if len(dims) == ndim else ():
+        canonical(d, ndim)
     if sorted(d % ndim if -ndim <= d < ndim else d for d in dims) != list(range(ndim)):
         raise ShapeError(f"permute: x has {ndim} dims; {dims} must name each of them once")
     return _permute(x, tuple(d % ndim for d in dims))
@@ -110,6 +117,7 @@ def permute(x, *dims):
 @op(view=True)
 def transpose(xp, x, *, dim0, dim1):
     """out = x with dims dim0 and dim1 swapped"""
+    canonical(dim0, x.ndim), canonical(dim1, x.ndim)
     return xp.swapaxes(x, dim0, dim1) if x.ndim else x.reshape(())
 
 
@@ -130,7 +138,7 @@ def movedim(x, source, destination):
     order = [d for d in range(ndim) if d not in source]
     for d, s in sorted(zip(destination, source)):
         order.insert(d, s)
-    return _permute(x, tuple(order))
+    return _permute(x, tuple(order)) if ndim else reshape(x, ())
 
 
 def t(x):
@@ -186,6 +194,7 @@ def expand(x, *shape):
 @op(view=True)
 def diagonal(xp, x, *, offset=0, dim1=0, dim2=1):
     """out[..., i] = x[..., i, i + offset], over dims dim1 and dim2"""
+    canonical(dim1, x.ndim), canonical(dim2, x.ndim)
     out = xp.diagonal(x, offset, dim1, dim2)
     if xp is np:
         out.flags.writeable = x.flags.writeable
@@ -316,6 +325,8 @@ _unbind.rule("x", lambda xp, g, dim: xp.stack(g, axis=dim))
 
 def split(x, split_size_or_sections, dim=0):
     """Views of x along dim: of one size (the last may be smaller), or of the listed sizes."""
+    if x.array.ndim == 0:
+        raise ShapeError("split: a number cannot be split")
     d = canonical(dim, x.array.ndim)
     n = x.array.shape[d]
     if isinstance(split_size_or_sections, (tuple, list)):
@@ -334,8 +345,13 @@ def chunk(x, chunks, dim=0):
     """At most `chunks` views of x along dim, equal but for the last."""
     if chunks < 1:
         raise ShapeError(f"chunk: chunks must be positive, got {chunks}")
-    n = x.array.shape[canonical(dim, x.array.ndim)]
-    return split(x, builtins.max(-(-n // chunks), 1), dim)
+    if x.array.ndim == 0:
+        raise ShapeError("chunk: a number cannot be split")
+    d = canonical(dim, x.array.ndim)
+    n = x.array.shape[d]
+    if n == 0:
+        return _split(x, (0,) * chunks, d)
+    return split(x, -(-n // chunks), dim)
 
 
 def unbind(x, dim=0):
@@ -350,7 +366,9 @@ def unbind(x, dim=0):
 @op
 def flip(xp, x, *, dims):
     """out = x with the order along dims reversed; a copy, as in PyTorch"""
-    return xp.flip(x, dims).copy()
+    for d in dims if isinstance(dims, (tuple, list)) else (dims,):
+        canonical(d, x.ndim)
+    return xp.flip(x, dims).copy() if x.ndim else x.copy()
 
 
 flip.rule("x", lambda xp, g, dims: xp.flip(g, dims))

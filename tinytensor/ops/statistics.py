@@ -45,6 +45,12 @@ def diff(x, n=1, dim=-1, prepend=None, append=None):
         raise ShapeError("diff: a 0-d tensor has no neighbours")
     if n < 0:
         raise ShapeError(f"diff: n must not be negative, got {n}")
+    for which, t in (("prepend", prepend), ("append", append)):
+        if t is not None and t.array.ndim != x.array.ndim:
+            raise ShapeError(
+                f"diff: x {tuple(x.array.shape)} and {which} {tuple(t.array.shape)} must have as "
+                "many dims"
+            )
     if n == 0:
         return x.clone()
     d = canonical(dim, x.array.ndim)
@@ -119,6 +125,10 @@ def trapezoid(y, x=None, *, dx=None, dim=-1):
         if x.array.size != n:
             raise ShapeError(f"trapezoid: {x.array.size} places x for {n} values y")
         x = reshape(x, [-1 if k == d else 1 for k in range(y.array.ndim)])
+    elif x.array.shape[d - y.array.ndim :][:1] != (n,):
+        raise ShapeError(
+            f"trapezoid: x {tuple(x.array.shape)} and y {tuple(y.array.shape)} differ along dim {d}"
+        )
     last = d - y.array.ndim
     return div(sum(mul(diff(x, dim=last), pairs), last), 2)
 

@@ -17,10 +17,10 @@ from ... import random
 from ...op import Saved
 from ...ops import fused, nn
 from ..threads import get_num_threads, one_blas_thread, parallel
-from .blocks import BLOCK_BYTES, plain
+from .blocks import plain
 
 ROWS = 64  # query rows of a tile
-TILE_BYTES = 2 * BLOCK_BYTES  # of the scores of a tile, all its heads together
+TILE_BYTES = 2**19  # of the scores of a tile, all its heads together
 LONG = 500_000  # numbers of keys: above, one token's look at them is worth a second thread
 SAFE = 60.0  # scores within +-60 need no shift: e^60, summed over a long context, is finite
 
@@ -200,7 +200,7 @@ def _(
     if not _plain(query, key, value, mask):
         with one_blas_thread():
             return _attention_rule(
-                xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, lse, out, needs
+                xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, needs
             )
     into = tuple(_side_by_side(a.shape, a.dtype) for a in (query, key, value))
     saved = (lse, E, inv_sum, out)
@@ -295,7 +295,7 @@ def _(
     dropout_p: float, rng: Any, lse: Any, E: Any, inv_sum: Any,
 ) -> Any:  # fmt: skip
     if not plain(qkv, g, out):
-        return _packed_rule(xp, g, qkv, out, n_head, is_causal, scale, dropout_p, rng, lse)
+        return _packed_rule(xp, g, qkv, n_head, is_causal, scale, dropout_p, rng)
     (grad,), (result,) = _heads(g, n_head, 1), _heads(out, n_head, 1)
     q, k, v = _heads(qkv, n_head, 3)
     d_qkv = np.empty_like(qkv)
