@@ -15,9 +15,11 @@ per token:
                           the attention's result, two norms' inputs and outputs, and their sum;
                           13 C with ReLU; 1 C less where norms come after
     its attention   n_head T, kept where T <= 3 C / n_head, on the CPU
-    the end         2 C, and the logits, V
+    the end         2 C, and the logits, V; on the CPU, where the loss makes its gradients as it
+                    goes, 3 C and once the head's gradient instead
 
-Backward needs room of its own: for two more copies of the logits when it begins, 8 C in a block.
+A step needs room of its own: two more copies of the logits for the loss, or on the CPU those of
+some rows at a time; and 13 C for a block's backward, 7 C with ReLU.
 """
 
 from __future__ import annotations
@@ -30,12 +32,13 @@ from typing import Any
 
 import tinytensor as tt
 from tinytensor import nn
+from tinytensor.kernels.cpu.linear_cross_entropy import ROOM
 
 from .config import Config
 from .models import build_model
 
 FLOAT = 4  # bytes
-ROOM = 0.9  # of the memory that is there: the rest is Python's, and the estimate's error
+USABLE = 0.9  # of the memory that is there: the rest is Python's, and the estimate's error
 
 
 @dataclass(frozen=True)
@@ -113,14 +116,15 @@ class Cost:
         if self.config.model != "gpt":
             return FLOAT * batch * T * gpt.vocab_size
         block = (17 if gpt.activation != "relu" else 13) - (gpt.norm_position == "post")
-        numbers = (block * L + 2) * C + gpt.vocab_size
+        numbers = block * L * C + (3 * C if self.device == "cpu" else 2 * C + gpt.vocab_size)
         if data.document_attention:
             numbers += L * C + T // FLOAT  # heads side by side again; a mask of bytes
         elif self.device == "cpu" and T <= 3 * C // gpt.n_head:
             numbers += L * gpt.n_head * T
         rank = self.config.finetune.lora_rank
         numbers += rank * sum(".lora_A" in name for name, *_ in self.shapes)
-        return FLOAT * batch * T * numbers
+        head = gpt.vocab_size * C if self.device == "cpu" else 0
+        return FLOAT * (batch * T * numbers + head)
 
     @property
     def kept_blocks(self) -> int:
@@ -136,17 +140,21 @@ class Cost:
         """Bytes at the worst moment of a step of `batch` sequences at a time."""
         gpt, kept = self.config.gpt, self.activations(batch)
         rows = FLOAT * batch * gpt.block_size
-        block = 8 * gpt.n_embd
+        block = (13 if gpt.activation != "relu" else 7) * gpt.n_embd
         if self.config.data.document_attention or self.device != "cpu":
-            block += 4 * gpt.n_head * gpt.block_size  # scores and what becomes of them
-        elif gpt.block_size > 3 * gpt.n_embd // gpt.n_head:
-            block += gpt.n_head * min(gpt.block_size, 256) // 2  # a part of them at a time
-        head = sum(size for name, size, trained in self.shapes
-                   if trained and name.startswith(("wte", "lm_head")))  # fmt: skip
+            scores = 4 * gpt.n_head * gpt.block_size  # and what becomes of them, all at once
+            block = max(block, 8 * gpt.n_embd + scores)
+        logits, head = rows * gpt.vocab_size, 0
+        if self.device == "cpu":
+            loss = min(logits, ROOM) + 3 * rows * gpt.n_embd
+        else:
+            loss = 2 * logits
+            head = sum(size for name, size, trained in self.shapes
+                       if trained and name.startswith(("wte", "lm_head")))  # fmt: skip
         last = sum(size for name, size, trained in self.shapes
                    if trained and name.startswith(f"h.{gpt.n_layer - 1}.mlp."))  # fmt: skip
         moments = (
-            kept + 2 * rows * gpt.vocab_size,  # the loss
+            kept + loss,
             kept + rows * block + FLOAT * (head + last),  # the last block
             FLOAT * self.trained + rows * (17 * gpt.n_embd + block),  # the first
             8 * self.trained,  # a checkpoint being written
@@ -156,7 +164,7 @@ class Cost:
 
     def largest_batch(self, available: int) -> int:
         """The most sequences at a time for which there is room; 0 if there is none."""
-        return last_true(lambda batch: self.peak(batch) <= ROOM * available)
+        return last_true(lambda batch: self.peak(batch) <= USABLE * available)
 
 
 def last_true(holds: Callable[[int], bool]) -> int:
