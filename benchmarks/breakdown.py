@@ -171,8 +171,8 @@ def plot(result: dict[str, Any], path: str) -> None:
         ("memory_ms", "x", f"memory at {result['copy_gb_per_s']:.0f} GB/s"),
     ):
         shown = [(p[key], h) for h, p in zip(heights, parts) if p[key] > 0]
-        axes.scatter(*zip(*shown), marker=mark, s=90 if mark == "|" else 30, label=label,
-                     color="black")  # fmt: skip
+        axes.plot(*zip(*shown), mark, color="black", markersize=9 if mark == "|" else 5,
+                  label=label)  # fmt: skip
     axes.set_yticks(heights, [p["part"] for p in parts])
     axes.set(xlabel=f"ms of {result['ms']:.0f} ms a step ({result['shape']})")
     axes.set_xlim(0, 1.12 * max(p["ms"] for p in parts))

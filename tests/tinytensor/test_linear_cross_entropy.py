@@ -10,7 +10,9 @@ from tinytensor.kernels.cpu import linear_cross_entropy as kernel
 from tinytensor.nn import functional as F
 
 
-@pytest.mark.parametrize("dtype, digits", [("float32", 1e-5), ("float64", 1e-12), ("float16", 1e-2)])
+@pytest.mark.parametrize(
+    "dtype, digits", [("float32", 1e-5), ("float64", 1e-12), ("float16", 1e-2)]
+)
 @pytest.mark.parametrize("lead", [(), (2,), (2, 5)])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("classes", [4, 2000])
@@ -21,9 +23,7 @@ def test_value_and_gradients(dtype, digits, lead, reduction, classes):
     if lead:
         target[..., :1] = -1
     x, w, b = (tt.tensor(a, requires_grad=True) for a in arrays)
-    ours = F.linear_cross_entropy(
-        x, w, tt.tensor(target), b, ignore_index=-1, reduction=reduction
-    )
+    ours = F.linear_cross_entropy(x, w, tt.tensor(target), b, ignore_index=-1, reduction=reduction)
     (2 * ours.sum()).backward()
     x2, w2, b2 = (torch.tensor(a, requires_grad=True) for a in arrays)
     theirs = torch.nn.functional.cross_entropy(
@@ -35,8 +35,8 @@ def test_value_and_gradients(dtype, digits, lead, reduction, classes):
     np.testing.assert_allclose(
         ours.detach().numpy().ravel(), theirs.detach().ravel(), rtol=digits, atol=digits
     )
-    for a, b in ((x, x2), (w, w2), (b, b2)):
-        np.testing.assert_allclose(a.grad.numpy(), b.grad, rtol=20 * digits, atol=digits)
+    for mine, its in ((x, x2), (w, w2), (b, b2)):
+        np.testing.assert_allclose(mine.grad.numpy(), its.grad, rtol=20 * digits, atol=digits)
 
 
 def test_chunks_of_rows_add_up(monkeypatch):

@@ -118,7 +118,9 @@ def add_layer_norm(input, residual, normalized_shape, weight=None, bias=None, ep
 
 
 @op
-def _linear_cross_entropy(xp, x, weight, bias, *, target, ignore_index, divisor, ahead):
+def _linear_cross_entropy(
+    xp, x, weight, bias=None, *, target=None, ignore_index=-100, divisor=1, ahead=False
+):
     """out = (sum of -ln softmax(x weight^T + bias)[target]) / divisor;  x (..., C), target (...)
 
     ahead: a gradient will be asked for, so the forward may as well make it
@@ -142,9 +144,7 @@ def _(xp, g, x, weight, bias, target, ignore_index, divisor, lse):
     return dx, d_weight, None if bias is None else d_logits.sum(axis=0)
 
 
-def linear_cross_entropy(
-    input, weight, target, bias=None, *, ignore_index=-100, reduction="mean"
-):
+def linear_cross_entropy(input, weight, target, bias=None, *, ignore_index=-100, reduction="mean"):
     """cross_entropy(linear(input, weight, bias), target): a language model's last layer and loss.
 
     input (..., C), weight (V, C), bias (V,), target (...): class numbers below V. Where there is a

@@ -101,7 +101,7 @@ class _Chunk:
         """Fill lse (n, 1), losses (n, 1) and dx (n, C), if there is one. Then return two arrays
         for the other gradients, with E' such that d_logits = rate * E': E' and rate (n, 1)."""
         x, scale, target = self.x, self.scale, self.target
-        E = None if dx is None else np.empty((len(x), len(self.weight)), x.dtype)
+        E: Any = None if dx is None else np.empty((len(x), len(self.weight)), x.dtype)
         own, logit = np.empty_like(x), np.empty_like(lse)  # of the target: its row of W, its logit
 
         def look_up(s: slice) -> None:
@@ -177,7 +177,7 @@ def _by_chunks(
 
 @fused._linear_cross_entropy.kernel("cpu")
 def _(
-    xp: Any, x: Any, weight: Any, bias: Any,
+    xp: Any, x: Any, weight: Any, bias: Any = None,
     *, target: Any, ignore_index: int, divisor: int, ahead: bool,
 ) -> Any:  # fmt: skip
     if not plain(x, weight, bias):
