@@ -42,7 +42,7 @@ class Chatting(Common):
 @command
 def main() -> int:
     space, chatting = from_command_line(sys.argv[1:])
-    model, tokenizer, name = load_model(space.run, chatting.device)
+    model, tokenizer, name = load_model(space.run, chatting.device, chatting.ema)
     chat = Chat(model, tokenizer, chatting, stops_of(space))
     with history_file():
         if sys.stdin.isatty():

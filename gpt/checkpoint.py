@@ -3,6 +3,7 @@
     checkpoints/002000/
       model.safetensors        weights, by their names in the model
       optimizer.safetensors    the optimizer's arrays
+      ema.safetensors          averaged weights, with --ema
       state.json               all else: step, settings, tokenizer, random numbers, metrics so far,
                                versions, the sha256 of the other two, and its own
 
@@ -26,7 +27,7 @@ from safetensors.numpy import save as to_safetensors
 from tinytensor.errors import CheckpointError as Misfit
 from tinytensor.serialize.safetensors import load_safetensors
 
-from . import durable, tokenizers
+from . import durable, ema, tokenizers
 from .config import Config, from_dict, hash_of
 from .errors import ConfigError, UserError
 from .packing import arrays_of, pack, unpack
@@ -185,17 +186,27 @@ class Checkpoint:
             )
         return tokenizer
 
-    def weights(self, finite: bool = True) -> dict[str, np.ndarray]:
-        """Floats by name, read-only: mapped, so none is in memory twice."""
+    def weights(self, finite: bool = True, averaged: bool = False) -> dict[str, np.ndarray]:
+        """Floats by name, read-only: mapped, so none is in memory twice.
+
+        averaged  those that --ema kept; CheckpointError where it did not
+        """
         weights = self.arrays(WEIGHTS, finite)
+        if averaged:
+            if ema.FILE not in self.state["sha256"]:
+                raise CheckpointError(f"--ema: {self.path} has no averaged weights: the run was "
+                                      "not trained with --ema")  # fmt: skip
+            weights |= self.arrays(ema.FILE, finite)
+            if self.config.gpt.tie_weights and "lm_head.weight" in weights:
+                weights["lm_head.weight"] = weights["wte.weight"]
         for name, array in weights.items():
             if array.dtype.kind != "f":
                 raise CheckpointError(f"{self.path / WEIGHTS}: {name} is {array.dtype}, not floats")
         return weights
 
-    def load_into(self, model: Any, finite: bool = True) -> None:
+    def load_into(self, model: Any, finite: bool = True, averaged: bool = False) -> None:
         """Copy the weights into a model of the same settings."""
-        weights = self.weights(finite)
+        weights = self.weights(finite, averaged)
         for name, own in model.state_dict().items():
             if name in weights and weights[name].dtype != own.array.dtype:
                 raise CheckpointError(f"{self.path / WEIGHTS}: {name} is {weights[name].dtype}, "

@@ -77,8 +77,8 @@ class DataConfig(Group):
     """Data: what is read, and how it is cut."""
 
     data: str = option(
-        "tales", "a corpus (tales, oz, dorothy, shakespeare), a text file's path, or a folder that "
-        "data.prepare made", resumable=True,
+        "tales", "a corpus (tales, oz, dorothy, shakespeare), a text file's path, a folder that "
+        "data.prepare made, or a .jsonl of prompts and completions", resumable=True,
     )
     tokenizer: str = option(
         "auto", "char, word, byte, bpe, gpt2, or the path of one that was saved; auto is that of "
@@ -92,7 +92,14 @@ class DataConfig(Group):
     )
     data_dir: str = option("", "where downloads are kept; empty is the user's cache folder",
                            resumable=True)
-    batch_size: int = option(12, "sequences of block_size tokens per batch", at_least=1)
+    batch_size: int = option(
+        12, "sequences of block_size tokens per batch; auto: as many as fit in memory, of those "
+        "that a step has, and the rest by --grad-accum", at_least=1,
+    )
+    document_attention: bool = option(
+        False, "no token sees another document than its own, and positions restart with each: for "
+        "a folder that data.prepare made"
+    )
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,10 @@ class OptimConfig(Group):
         0.0, "leave out a step whose loss lies so many standard deviations above the recent ones; "
         "0 never does", at_least=0.0,
     )
+    ema: float = option(
+        0.0, "decay of an average of the weights, as 0.999, which evaluations and samples are then "
+        "of; 0 keeps none", at_least=0.0, below=1.0,
+    )
     max_skipped: int = option(
         10, "steps left out in a row, for a spike or a number that is not finite, before the run "
         "stops and keeps what is needed to repeat the last of them", at_least=0, resumable=True,
@@ -153,6 +164,10 @@ class EvalConfig(Group):
                              at_least=1, resumable=True)
     eval_batches: int = option(
         20, "batches of train and of val; always the same ones, so losses compare", at_least=1
+    )
+    also_evaluate: str = option(
+        "", "a second corpus or text, never learned from, whose loss is reported beside val's: "
+        "what fine-tuning forgets"
     )
     final_chars: int = option(
         200_000, "held-out text that the last loss is measured on: each character (token) once, "
@@ -193,11 +208,38 @@ class RunConfig(Group):
         0, "checkpoints to keep: the last so many, and the one of best val loss, which is then "
         "saved whenever there is one; 0 keeps all", at_least=0, resumable=True,
     )
+    format: str = option(
+        "folder", "of what is kept: a checkpoint's folder, or beside it, with pickle, the last "
+        "model in one file, RUN/model.pkl", choices=("folder", "pickle"), resumable=True,
+    )
     log_to: str = option(
         "", "beside metrics.jsonl and metrics.csv: tensorboard, wandb, or both with a comma",
         pattern=r"((tensorboard|wandb)(,(tensorboard|wandb))*)?", expected="tensorboard, "
         "wandb, or both with a comma between", resumable=True,
     )
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(Group):
+    """Fine-tuning: weights to begin with, and which of them may change; docs/finetuning.md."""
+
+    init_from: str = option(
+        "", "begin with the weights, settings and tokenizer of a run, a checkpoint, a folder with "
+        "GPT-2's files, or a file"
+    )
+    freeze: str = option(
+        "", "parameters that stay as they are, by name: patterns such as 'wte.*,h.[0-3].*'"
+    )
+    lora_rank: int = option(
+        0, "train low-rank additions to Linear layers instead of the weights; 0 trains the "
+        "weights", at_least=0,
+    )
+    lora_alpha: float = option(16.0, "additions count alpha / rank times", above=0.0)
+    lora_targets: str = option("c_attn,c_proj,c_fc", "layers that get one: names or patterns")
+
+    def rules(self, ok: Callable[..., bool]) -> Iterator[tuple[str, str]]:
+        if ok("lora_rank") and self.lora_rank and not self.init_from:
+            yield "lora_rank", "needs --init-from: the weights it adds to are not trained"
 
 
 @dataclass(frozen=True)
@@ -210,14 +252,26 @@ class Config(Group):
     gpt: GPTConfig = GPTConfig()
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
     eval: EvalConfig = EvalConfig()
     run: RunConfig = RunConfig()
 
+    def rules(self, ok: Callable[..., bool]) -> Iterator[tuple[str, str]]:
+        if None in (self.finetune, self.run, self.data):  # has problems of its own
+            return
+        needing = {"--init-from": self.finetune.init_from, "--format pickle":
+                   self.run.format == "pickle", "--document-attention":
+                   self.data.document_attention}  # fmt: skip
+        if ok("model") and self.model != "gpt" and any(needing.values()):
+            flags = ", ".join(flag for flag, given in needing.items() if given)
+            yield "model", f"must be gpt, which {flags} is for"
+
 
 class CommandLine:
-    """What `python -m gpt.train ARGV` asks for; `problems` are reported with those found later."""
+    """What `python -m COMMAND ARGV` asks for; `problems` are reported with those found later."""
 
-    def __init__(self, argv: Sequence[str]):
+    def __init__(self, argv: Sequence[str], command: str = "gpt.train"):
+        self.command = command
         space, flags, self.problems = parser().read(argv)
         files: dict[str, Any] = {}
         self.origin = {name: f"{flag_of(name)} {{}}" for name in flags}
@@ -226,6 +280,9 @@ class CommandLine:
             self.origin = {n: f"{space.config}: {n} = {{}}" for n in files} | self.origin
         self.given = files | flags
         self.resume: str | None = space.resume
+        self.auto_batch = self.given.get("batch_size") == "auto"
+        if self.auto_batch:  # what a step has is the preset's, and is kept
+            del self.given["batch_size"]
         self.help: bool = space.help
 
     def config(self) -> Config:
@@ -235,7 +292,7 @@ class CommandLine:
         except ConfigError as error:
             raise ConfigError(self.problems + error.problems) from error
         if self.help:
-            parser(values).print_help()
+            parser(values, self.command).print_help()
             raise SystemExit(0)
         problems = []
         if values.get("tokenizer") == "bpe" and "vocab_size" not in values:
@@ -256,6 +313,9 @@ class CommandLine:
             "another value it would be another run"
             for name in changed if not known[name].metadata.get("resumable")
         ]  # fmt: skip
+        if self.auto_batch:
+            fixed.append(f"--batch-size auto: the run has {saved.data.batch_size}, and goes on "
+                         "with that")  # fmt: skip
         if fixed:
             free = [flag_of(name) for name, f in known.items() if f.metadata.get("resumable")]
             fixed.append(f"--resume can change {', '.join(free)}")
@@ -281,11 +341,13 @@ def from_command_line(argv: Sequence[str] | None = None) -> Config:
     return CommandLine(sys.argv[1:] if argv is None else argv).config()
 
 
-def parser(shown: Mapping[str, Any] | None = None) -> Parser:
-    """The flags of `python -m gpt.train`; help shows the values in `shown` as defaults."""
+def parser(shown: Mapping[str, Any] | None = None, command: str = "gpt.train") -> Parser:
+    """The flags of gpt.train and gpt.plan; help shows the values in `shown` as defaults."""
+    what = {"gpt.train": "Train a model on text.",
+            "gpt.plan": "What gpt.train with these flags would cost."}[command]  # fmt: skip
     p = Parser(Config, shown, add_help=False,
-               usage="python -m gpt.train [--preset NAME] [--data NAME|FILE] [flags]",
-               description="Train a model on text. Later wins: preset, --config file, flags.")
+               usage=f"python -m {command} [--preset NAME] [--data NAME|FILE] [flags]",
+               description=f"{what} Later wins: preset, --config file, flags.")
     p.add_argument("-h", "--help", action="store_true",
                    help="show this, with the defaults of --preset, and exit")
     p.add_argument("--config", metavar="FILE", help="settings in TOML, such as a run's config.toml")
@@ -371,7 +433,7 @@ def summary(config: Config) -> str:
     for name, group in groups(Config).items():
         values = {key: getattr(getattr(config, name), key) for key in own_settings(group)}
         text = ", ".join(f"{k} {v}" for k, v in values.items() if v != "")
-        lines.append(textwrap.fill(f"{name:<8}{text}", 88, subsequent_indent=" " * 8))
+        lines.append(textwrap.fill(f"{name:<9}{text}", 88, subsequent_indent=" " * 9))
     return "\n".join(lines)
 
 

@@ -34,6 +34,7 @@ class Conversion(Group):
         "", "gelu_tanh, gelu or relu, where the source does not say",
         pattern="|gelu_tanh|gelu|relu", expected="gelu_tanh, gelu or relu",
     )
+    ema: bool = option(False, "of a run that was trained with --ema, the averaged weights")
     allow_non_finite: bool = option(False, "convert weights that are NaN or infinite, too")
 
     def changes(self) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def main() -> int:
 
     from .pretrained import load, open_source
 
-    found = open_source(source, **conversion.changes())
+    found = open_source(source, conversion.ema, **conversion.changes())
     if conversion.tokenizer:
         found.tokenizer = read_tokenizer(Path(conversion.tokenizer).expanduser(), found.config)
     kind = conversion.format

@@ -8,7 +8,6 @@ import ctypes
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -16,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
+
+from .machine import memory_bytes
 
 GB = 1 << 30
 INSTALL = "pip install -e '.[train]', or make train"
@@ -189,27 +190,6 @@ def memory() -> Iterator[Finding]:
     low = available < 1 * GB
     yield Finding("memory", f"{available / GB:.1f} of {total / GB:.1f} GB available",
                   "close other programs: the default run wants 1 GB" if low else None)  # fmt: skip
-
-
-def memory_bytes() -> tuple[int, int | None]:
-    """Available and total; a container's own limit where that is lower."""
-    available, total = 0, None
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        table = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-        available, total = table["MemAvailable"], table["MemTotal"]
-    except (OSError, KeyError, ValueError, IndexError):
-        if sys.platform == "darwin":
-            size = subprocess.run(["sysctl", "-n", "hw.memsize"], capture_output=True, text=True)
-            available = total = int(size.stdout)
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        if total is not None and limit < total:
-            available, total = min(available, limit - used), limit
-    except (OSError, ValueError):  # no cgroup, or "max"
-        pass
-    return available, total
 
 
 def disk() -> Iterator[Finding]:

@@ -28,6 +28,7 @@ class Common(Group):
         "auto", "cpu, cuda, cuda:N, or auto: cuda where it works, else cpu",
         pattern=r"auto|cpu|cuda(:\d+)?", expected="cpu, cuda, cuda:N or auto",
     )
+    ema: bool = option(False, "with the averaged weights of a run that was trained with --ema")
     sampler: Sampler = Sampler()
 
 
@@ -47,7 +48,7 @@ class Writing(Common):
 def main() -> int:
     space, writing = from_command_line(sys.argv[1:])
     prompts = list(read_prompts(space))
-    model, tokenizer, name = load_model(space.run, writing.device)
+    model, tokenizer, name = load_model(space.run, writing.device, writing.ema)
     ids = encode_all(tokenizer, prompts)
     show = Printer(space, name, writing)
     if show.streaming:
@@ -75,28 +76,30 @@ def go_on(
                  show=show)  # fmt: skip
 
 
-def load_model(path: str, device: str) -> tuple[Any, Any, str]:
+def load_model(path: str, device: str, averaged: bool = False) -> tuple[Any, Any, str]:
     """(model, its tokenizer, its name) from a run, a checkpoint or a folder of GPT-2's kind.
+
+    averaged  with the weights that a run's --ema kept
 
     Raises CheckpointError or PretrainedError for what is none of them, or damaged.
     """
     import tinytensor as tt
 
-    from .checkpoint import STATE, Checkpoint
+    from .checkpoint import Checkpoint
     from .models import build_model
-    from .pretrained import load, open_source
+    from .pretrained import is_run, load, open_source
 
     where = str(tt.backend.resolve(device))
     folder = Path(path).expanduser()
-    if not ((folder / "checkpoints").is_dir() or (folder / STATE).exists()):
-        source = open_source(folder)
+    if not is_run(folder):
+        source = open_source(folder, averaged)
         if source.tokenizer is None:
             raise UserError(f"{path}: has no tokenizer: put vocab.json and merges.txt beside the "
                             "weights, as they came with the model")  # fmt: skip
         return load(source, where), source.tokenizer, f"{folder.name}, {source.kind}"
     saved = Checkpoint.find(folder)
     model = build_model(saved.config).to(where)
-    saved.load_into(model)
+    saved.load_into(model, averaged=averaged)
     return model, saved.tokenizer, f"{folder.name} at step {saved.step}"
 
 

@@ -49,12 +49,13 @@ class CausalSelfAttention(nn.Module):
         return self.resid_dropout(self.c_proj(y))
 
     def read_on(self, qkv: tt.Tensor, past: LayerReading) -> tt.Tensor:
-        """The same step by step, where the cache holds keys and values of earlier tokens."""
+        """The same where not every earlier token is seen, or a cache holds what is."""
         B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
         heads = qkv.view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, nh, hs)
         q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)  # (B, nh, T, hs) each
         k, v = past.extend(k, v)  # (B, nh, S, hs) each, S = T + what the cache held
-        y = F.scaled_dot_product_attention(q, k, v, past.mask, 0.0, past.is_causal)
+        p = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, past.mask, p, past.is_causal)
         return y.transpose(1, 2).reshape(B, T, C)  # heads side by side again
 
 
@@ -136,7 +137,8 @@ class GPT(nn.Module):
         """Logits (B, T, V) and, given targets (B, T), their mean cross-entropy in nats per token.
 
         Without targets only the last position's logits, (B, 1, V): all that sampling needs.
-        Targets of -1 do not count. With a cache, idx are the tokens that it does not hold yet.
+        Targets of -1 do not count. With a cache, idx are the tokens that it does not hold yet;
+        gpt.documents.Documents in its place keeps documents in a row apart.
         """
         x = self.hidden(idx, cache)
         if targets is None:
@@ -149,9 +151,11 @@ class GPT(nn.Module):
         rows = logits.view(-1, self.config.vocab_size)
         return logits, F.cross_entropy(rows, targets.reshape(-1), ignore_index=-1)
 
-    def loss(self, idx: tt.Tensor, targets: tt.Tensor) -> tt.Tensor:
+    def loss(
+        self, idx: tt.Tensor, targets: tt.Tensor, cache: Reading | None = None
+    ) -> tt.Tensor:
         """The loss alone, as training needs it: on a CPU the logits are never in memory at once."""
-        x = self.ln_f(self.hidden(idx)).view(-1, self.config.n_embd)  # (B * T, C)
+        x = self.ln_f(self.hidden(idx, cache)).view(-1, self.config.n_embd)  # (B * T, C)
         head, targets = self.lm_head, targets.reshape(-1)
         return F.fused_linear_cross_entropy(
             x, head.weight, targets, linear_bias=head.bias, ignore_index=-1

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .model import GPT
     from .tokenizers import Tokenizer
 
+OURS = ("checkpoints", "state.json")  # what a run's folder has, and a checkpoint's
 SHOWN = 8  # problems printed before the rest are only counted
 
 
@@ -82,18 +84,23 @@ def from_pretrained(
     return load(open_source(path, **changes), device, allow_non_finite)
 
 
-def open_source(path: str | Path, **changes: Any) -> Source:
-    """What is at `path`: its settings, with `changes`, and its weights, unread."""
+def open_source(path: str | Path, averaged: bool = False, **changes: Any) -> Source:
+    """What is at `path`: its settings, with `changes`, and its weights, unread.
+
+    averaged  the weights that a run's --ema kept
+    """
     from . import foreign, huggingface
 
     path = Path(path).expanduser()
+    if averaged and not is_run(path):
+        raise PretrainedError(f"--ema: {path} is no run of ours: it has no averaged weights")
     if path.is_file():
         return foreign.open_file(path, changes)
     if not path.is_dir():
         raise PretrainedError(f"{path}: there is no such file or folder{near(path)}")
     readers: dict[str, Callable[[Path, Mapping[str, Any]], Source]] = {
         "config.json": huggingface.open_folder, "hparams.json": foreign.open_openai,
-        "checkpoints": open_run, "state.json": open_run,
+        **{marker: partial(open_run, averaged=averaged) for marker in OURS},
     }  # fmt: skip
     for marker, reader in readers.items():
         if (path / marker).exists():
@@ -101,14 +108,22 @@ def open_source(path: str | Path, **changes: Any) -> Source:
     raise PretrainedError(f"{path}: is no model's folder: it has none of {', '.join(readers)}")
 
 
-def open_run(path: Path, changes: Mapping[str, Any]) -> Source:
+def is_run(path: Path) -> bool:
+    """Whether a folder is one of our runs, or a checkpoint of one."""
+    return any((path / marker).exists() for marker in OURS)
+
+
+def open_run(path: Path, changes: Mapping[str, Any], averaged: bool = False) -> Source:
+    """A run's last checkpoint, or the one at `path`; LoRA's additions are merged."""
+    from . import lora
     from .checkpoint import WEIGHTS, Checkpoint
 
     saved = Checkpoint.find(path)
     if saved.config.model != "gpt":
         raise PretrainedError(f"{path}: is a {saved.config.model} model, not a GPT")
+    arrays = lora.merged(saved.weights(averaged=averaged), saved.config.finetune)
     weights = {name: Weight(array, f"{saved.path / WEIGHTS}: {name}")
-               for name, array in saved.weights().items()}  # fmt: skip
+               for name, array in arrays.items()}  # fmt: skip
     if saved.config.gpt.tie_weights:  # one matrix under two names
         weights.pop("lm_head.weight", None)
     config = make_config({**vars(saved.config.gpt), **changes}, str(path))

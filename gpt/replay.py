@@ -13,7 +13,7 @@ from tinytensor.errors import NonFiniteError
 from tinytensor.nn.utils import get_total_norm
 
 from .checkpoint import Checkpoint, CheckpointError
-from .crash import BATCH
+from .crash import BATCH, PARTS
 from .errors import command
 from .state import TrainingState
 
@@ -30,7 +30,7 @@ def main() -> int:
     state = TrainingState.new(saved.config, saved.tokenizer, tt.backend.resolve(args.device))
     state.restore(saved, finite=False)
     ids = saved.arrays(BATCH)
-    batch = [(x, y) for x, y in zip(ids["x"], ids["y"])]
+    batch = list(zip(*(ids[name] for name in PARTS if name in ids)))
     print(f"step {saved.step + 1}: {saved.state.get('why')}")
     print(f"batch   {ids['x'].shape[0]} x {ids['x'].shape[1:]}, it begins "
           f"{state.tokenizer.decode(ids['x'][0, 0, :60])!r}")  # fmt: skip

@@ -1,11 +1,12 @@
 """What a run learns from and is judged on: ids, and the tokenizer that made them.
 
-Either a text, cut into tokens here, or a folder that `data.prepare` made, whose tokens are mapped.
+Either a text, cut into tokens here, or a folder that `data.prepare` made, whose tokens are mapped,
+or prompts with their completions, gpt/example_source.py.
 """
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from typing import Any
 import numpy as np
 
 import data
-from data import Corpus
+from data import Batches, Corpus, DataError
 from data.prepared import MANIFEST, UNFINISHED, open_prepared
 from data.shards import Tokens
 
 from . import tokenizers
 from .config import Config
+from .documents import DocumentBatches
+from .errors import UserError
+from .evaluate import evaluate_text
 from .ngram import CountModel, count_models
 from .tokenizers import CharTokenizer, Tokenizer, TokenizerError
 
@@ -39,6 +43,34 @@ class Source:
     hash: str  # of all ids: what a resumed run checks
     final: np.ndarray
     corpus: Corpus | None = None
+
+    unit = "tokens"
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many there are to learn from, and how many held out."""
+        return len(self.train), len(self.val)
+
+    def batches(self, config: Config, part: str, stream: Any = "eval") -> Any:
+        """Batches of "train" or "val"; `stream` as data.Batches has it."""
+        tokens, what = (self.train, "training") if part == "train" else (self.val, "validation")
+        kind = DocumentBatches if config.data.document_attention else Batches
+        return kind(tokens, config.gpt.block_size, config.data.batch_size, config.run.seed,
+                    stream=stream, name=f"the {what} text")  # fmt: skip
+
+    def final_loss(self, model: Any, config: Config, device: Any) -> float:
+        """Of the final text, each token once."""
+        documents = None
+        if config.data.document_attention and isinstance(self.val, Tokens):
+            documents = self.val.document_ids(np.zeros(1, np.int64), len(self.final))[0]
+        return evaluate_text(model, self.final, config.gpt.block_size, config.data.batch_size,
+                             device, documents)  # fmt: skip
+
+    def judged(self, config: Config) -> str:
+        """What the final loss is of, in a sentence."""
+        unit = "characters" if self.by_char else "tokens"
+        return (f"Each of {len(self.final) - 1:,} held-out {unit} counts once, read with "
+                f"{config.gpt.block_size // 2} or more before it.")  # fmt: skip
 
     @property
     def by_char(self) -> bool:
@@ -84,20 +116,20 @@ def load(config: Config, tokenizer: Tokenizer | None = None) -> Source:
     Raises DataError and TokenizerError.
     """
     folder = Path(config.data.data).expanduser()
+    if folder.suffix == ".jsonl" and folder.is_file():
+        from . import example_source
+
+        return example_source.load(folder, config, tokenizer)
     if (folder / MANIFEST).exists() or (folder / UNFINISHED).exists():
-        return prepared(folder, config)
+        return prepared(folder, config, tokenizer)
     corpus = data.load(
         config.data.data,
         val_fraction=config.data.val_fraction,
         n_chars=config.data.n_chars or None,
         data_dir=config.data.data_dir or None,
     )
-    name = config.data.tokenizer
-    if tokenizer is None and name in ("auto", "char"):
-        tokenizer = CharTokenizer.train(corpus.text)
-    elif tokenizer is None:
-        size = config.gpt.vocab_size if name in ("word", "bpe") else None
-        tokenizer = tokenizers.get(name, lambda: [corpus.train], size)
+    if tokenizer is None:
+        tokenizer = new_tokenizer(config, [corpus.train], [corpus.text])
     try:
         train, val = (tokenizer.encode(part) for part in (corpus.train, corpus.val))
     except TokenizerError as error:
@@ -108,23 +140,58 @@ def load(config: Config, tokenizer: Tokenizer | None = None) -> Source:
                   val[: config.eval.final_chars], corpus)  # fmt: skip
 
 
-def prepared(folder: Path, config: Config) -> Source:
+def settled(config: Config, found: Source) -> Config:
+    """The settings, now that the tokenizer is known: its vocabulary is the model's.
+
+    A model that was there before keeps its own, which may have room for more.
+    """
+    if config.finetune.init_from:
+        return config
+    return replace(config, gpt=replace(config.gpt, vocab_size=found.tokenizer.vocab_size))
+
+
+def new_tokenizer(config: Config, train: list[str], text: list[str]) -> Tokenizer:
+    """The one that --tokenizer names, trained on `train`; characters are those of `text`."""
+    name = config.data.tokenizer
+    if name in ("auto", "char"):
+        return CharTokenizer.train(text)
+    size = config.gpt.vocab_size if name in ("word", "bpe") else None
+    return tokenizers.get(name, lambda: train, size)
+
+
+def prepared(folder: Path, config: Config, wanted: Tokenizer | None = None) -> Source:
     """A prepared corpus: its ids are read where batches fall, its tokenizer comes with it."""
     found = open_prepared(folder)
     tokenizer = tokenizers.from_dict(found.tokenizer)
     same_tokenizer(config.data.tokenizer, tokenizer, folder)
+    if wanted is not None and wanted.hash != tokenizer.hash:
+        raise TokenizerError(
+            f"--data {folder}: was prepared with another tokenizer than the model's, of type "
+            f"{wanted.type}: prepare it with --tokenizer and that one's file"
+        )
     sides: dict[str, Any] = {side: found.manifest[side] for side in ("train", "val")}
     sha256 = hashlib.sha256(json.dumps(sides, sort_keys=True).encode() + tokenizer.hash.encode())
     return Source(folder.name, tokenizer, found.train, found.val, sha256.hexdigest(),
                   np.asarray(found.val[: config.eval.final_chars]))  # fmt: skip
 
 
-def same_tokenizer(asked: str, found: Tokenizer, folder: Path) -> None:
-    """Refuse a `--tokenizer` that is not the one the ids were made with."""
+def also(config: Config, tokenizer: Tokenizer) -> Source:
+    """What --also-evaluate names, in the tokens of the model; its val is what it is judged on."""
+    second = replace(config.data, data=config.eval.also_evaluate, n_chars=0, tokenizer="auto",
+                     document_attention=False)  # fmt: skip
+    try:
+        return load(replace(config, data=second), tokenizer)
+    except (DataError, TokenizerError) as error:
+        why = str(error).removeprefix("--data ")
+        raise UserError(f"--also-evaluate {why}") from error
+
+
+def same_tokenizer(asked: str, found: Tokenizer, where: str | Path) -> None:
+    """Refuse a `--tokenizer` that is not the one that ids or weights come with."""
     if asked in ("auto", found.type):
         return
     if asked in ("char", "word", "bpe") or tokenizers.get(asked).hash != found.hash:
         raise TokenizerError(
-            f"--tokenizer {asked}: {folder} was prepared with another, of type {found.type} and "
+            f"--tokenizer {asked}: {where} comes with another, of type {found.type} and "
             f"{found.vocab_size:,} tokens; leave --tokenizer out to use that"
         )

@@ -1,11 +1,15 @@
 """What the steps of a run change: all is in a checkpoint, so a resumed run goes on bit for bit.
 
-Weights, the optimizer's moments, the place in the stream of random numbers, the guard's counts, the
-number of steps done, which batches and learning rates follow from, and the metrics so far.
+Weights and their average, the optimizer's moments, the place in the stream of random numbers, the
+guard's counts, the number of steps done, which batches and learning rates follow from, and the
+metrics so far.
 """
+
+from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +17,26 @@ from typing import Any
 import numpy as np
 
 import tinytensor as tt
+from data.batches import IGNORED
 from tinytensor import optim
 from tinytensor.errors import TinyTensorError
 
-from . import checkpoint
+from . import checkpoint, ema, lora, pickled
 from .checkpoint import STATE, Checkpoint, CheckpointError
 from .config import Config, OptimConfig
+from .documents import loss_of
+from .ema import EMA
 from .guard import Guard
 from .models import build_model
+from .packing import arrays_of
+from .pretrained import Source
 from .run import Run
 from .tokenizers import Tokenizer
 
 
 def build_optimizer(model: Any, config: OptimConfig) -> optim.AdamW:
     """AdamW that decays matrices only: shrinking a bias or a gain regularises nothing."""
-    parameters = list(model.parameters())
+    parameters = [p for p in model.parameters() if p.requires_grad]
     return optim.AdamW(
         [
             {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -45,26 +54,35 @@ class TrainingState:
     model: Any
     optimizer: optim.AdamW
     guard: Guard
+    ema: EMA | None = None
     step: int = 0  # steps done
     data_hash: str = ""  # of what is learned from; empty where that does not matter
 
     @classmethod
-    def new(cls, config: Config, tokenizer: Tokenizer, device: Any) -> "TrainingState":
-        """The state before the first step: a function of the settings alone."""
-        tt.manual_seed(config.run.seed)
-        model = build_model(config).to(device)
-        return cls(config, tokenizer, model, build_optimizer(model, config.optim),
-                   Guard(config.optim))  # fmt: skip
+    def new(
+        cls, config: Config, tokenizer: Tokenizer, device: Any, start: Source | None = None
+    ) -> TrainingState:
+        """The state before the first step: a function of the settings and of `start` alone.
 
-    def gradients(self, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> tt.Tensor:
-        """Those of the mean loss over `batches` of (x, y), int64 (B, T); the loss, unread."""
+        start  what --init-from names; a state that is restored needs none
+        """
+        tt.manual_seed(config.run.seed)
+        model = build_model(config, start).to(device)
+        averages = EMA(model, config.optim.ema) if config.optim.ema else None
+        return cls(config, tokenizer, model, build_optimizer(model, config.optim),
+                   Guard(config.optim), averages)  # fmt: skip
+
+    def gradients(self, batches: Iterable[tuple[np.ndarray, ...]]) -> tt.Tensor:
+        """Those of the mean loss over the targets of `batches`, see loss_of; the loss, unread."""
         batches = list(batches)
         device = next(iter(self.model.parameters())).device
         self.optimizer.zero_grad()
         total = tt.zeros((), device=device)
-        for ids in batches:
-            x, y = (tt.tensor(a, device=device) for a in ids)
-            loss = self.model.loss(x, y) / len(batches)
+        targets = [np.count_nonzero(y != IGNORED) for _, y, *_ in batches]
+        for batch, count in zip(batches, targets):
+            if not count:  # a mean of nothing
+                continue
+            loss = loss_of(self.model, batch, device) / (sum(targets) / count)
             loss.backward()
             total = total + loss.detach()
         return total
@@ -72,12 +90,23 @@ class TrainingState:
     def save(self, run: Run, folder: Path | None = None, **more: Any) -> Path:
         """A checkpoint of it in the run's folder, or in another."""
         more = {"rng": tt.default_generator.get_state()} | more
+        if self.ema:
+            more["files"] = {ema.FILE: arrays_of(self.ema.mean)} | more.get("files", {})
         return checkpoint.save(
             folder or run.checkpoints, self.step, self.model, self.optimizer, self.tokenizer,
             self.config, batch=self.step * self.config.optim.grad_accum, data_hash=self.data_hash,
             guard=self.guard.state_dict(), machine=machine(self.model), run_id=run.id,
             history=run.history, **more,
         )  # fmt: skip
+
+    def save_pickle(self, path: Path) -> None:
+        """The model alone in one file, in place of what was there: see gpt/pickled.py."""
+        weights = lora.merged(arrays_of(self.model.state_dict()), self.config.finetune)
+        pickled.save_model(path, self.config.gpt, weights, self.tokenizer, step=self.step)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """While it lasts, the model has its averaged weights, if it keeps any."""
+        return self.ema.applied() if self.ema else nullcontext()
 
     def restore(self, saved: Checkpoint, finite: bool = True) -> None:
         """Take over a checkpoint, or say what about it cannot be."""
@@ -88,6 +117,8 @@ class TrainingState:
             for group in self.optimizer.param_groups:
                 self.optimizer.check(group)
             self.guard.load_state_dict(saved.state["guard"])
+            if self.ema:
+                self.ema.load(saved.arrays(ema.FILE, finite))
             if not all(0 <= s.get("step", 0) <= saved.step for s in self.optimizer.state.values()):
                 raise ValueError("the optimizer has made more steps than the run")
             seed, block = map(int, saved.state["rng"])

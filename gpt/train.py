@@ -12,18 +12,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Any
 
 import tinytensor as tt
-from data import Batches
 from tinytensor import nn
 
-from . import checkpoint, crash, loggers, report, samples, source
+from . import checkpoint, crash, finetune, loggers, pretrained, report, samples, source
 from .checkpoint import Checkpoint, CheckpointError
 from .config import CommandLine, Config
 from .errors import UserError, command
-from .evaluate import evaluate, evaluate_text
+from .evaluate import evaluate
 from .interrupt import Interrupt
+from .plan import Plan, fitted
 from .plot import plot
 from .progress import Progress
 from .resume import reopen
@@ -38,7 +37,8 @@ DRAWN_EVERY = 30  # seconds between drawings of the curve
 def main() -> int:
     asked = CommandLine(sys.argv[1:])
     if asked.resume is None or asked.help:
-        return Training(asked.config()).run()
+        config, start = finetune.start(asked)
+        return Training(config, start=start, auto_batch=asked.auto_batch).run()
     run, saved, config = reopen(asked)
     with run:
         return Training(config, run, saved).run()
@@ -47,25 +47,34 @@ def main() -> int:
 class Training:
     """One run, from text to a trained model. Everything is checked before the first step."""
 
-    def __init__(self, config: Config, run: Run | None = None, saved: Checkpoint | None = None):
-        """`run`: a folder to go on in; `saved`: what to go on from, else from the beginning."""
+    def __init__(
+        self, config: Config, run: Run | None = None, saved: Checkpoint | None = None,
+        start: pretrained.Source | None = None, auto_batch: bool = False,
+    ):  # fmt: skip
+        """`run`: a folder to go on in; `saved`: what to go on from, else from the beginning.
+
+        `start`: what --init-from names, for a new run; `auto_batch`: the batch is to be fitted.
+        """
         if run is None:
             check_out(config.run.out)
         loggers.check(config.run.log_to)
         self.device = tt.backend.resolve(config.run.device)
-        self.source = source.load(config, saved.tokenizer if saved else None)
-        vocab_size = self.source.tokenizer.vocab_size
-        self.config = config = replace(config, gpt=replace(config.gpt, vocab_size=vocab_size))
-        train, val = self.source.train, self.source.val
-
-        def batches(tokens: source.Ids, name: str, stream: Any = "eval") -> Batches:
-            return Batches(tokens, config.gpt.block_size, config.data.batch_size, config.run.seed,
-                           stream=stream, name=name)  # fmt: skip
-
-        self.batches = batches(train, "the training text", "train")
-        self.exams = {"eval_train_loss": batches(train, "the training text"),
-                      "val_loss": batches(val, "the validation text")}  # fmt: skip
-        self.state = TrainingState.new(config, self.source.tokenizer, self.device)
+        self.also: source.Source | None = None
+        known = saved or start
+        self.source = source.load(config, known.tokenizer if known else None)
+        config = source.settled(config, self.source)
+        if auto_batch:
+            config = fitted(config, self.device)
+        self.config = config
+        self.plan = Plan(config, self.device)
+        self.plan.check()
+        self.batches = self.source.batches(config, "train", "train")
+        self.exams = {"eval_train_loss": self.source.batches(config, "train"),
+                      "val_loss": self.source.batches(config, "val")}  # fmt: skip
+        if config.eval.also_evaluate:
+            self.also = source.also(config, self.source.tokenizer)
+            self.exams["also_val_loss"] = self.also.batches(plainly(config), "val")
+        self.state = TrainingState.new(config, self.source.tokenizer, self.device, start)
         self.state.data_hash = self.source.hash
         self.model, self.optimizer, self.guard = (
             self.state.model, self.state.optimizer, self.state.guard
@@ -93,7 +102,8 @@ class Training:
             if not self.over():
                 print(report.stopped(self, saved))
                 return 128 + stop.asked
-            print(report.conclusion(self))
+            with self.state.averaged():
+                print(report.conclusion(self))
         return 0
 
     def loop(self, show: Progress, stop: Interrupt) -> None:
@@ -102,7 +112,7 @@ class Training:
         The order matters: a checkpoint of a step has the metrics of that step in it.
         """
         config, state, steps = self.config, self.state, self.config.optim.max_steps
-        batch = config.data.batch_size * config.optim.grad_accum * config.gpt.block_size
+        batch = config.data.batch_size * config.optim.grad_accum * self.batches.block_size
         if not self.folder.history:
             self.folder.log(0, **self.examine(show))
             if config.run.save_every:
@@ -132,7 +142,8 @@ class Training:
                     metrics |= self.examine(show)
                 self.folder.log(done, **metrics)
             if config.eval.sample_every and done % config.eval.sample_every == 0:
-                samples.write(state, self.source, self.folder)
+                with state.averaged():
+                    samples.write(state, self.source, self.folder)
             if self.save_due(exam_due):
                 self.save()
 
@@ -145,6 +156,8 @@ class Training:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip or math.inf)
         if self.guard.allows(total, norm):
             self.optimizer.step()
+            if self.state.ema:
+                self.state.ema.update(step + 1)
         return total, norm
 
     def over(self) -> bool:
@@ -163,24 +176,28 @@ class Training:
 
     def examine(self, show: Progress) -> dict[str, float]:
         """Losses on the batches that stay the same, printed beside the floor."""
-        losses = {name: evaluate(self.model, batches, self.config.eval.eval_batches, self.device)
-                  for name, batches in self.exams.items()}  # fmt: skip
-        show.print(report.exam(self, **losses))
-        step = self.state.step
-        seen = self.val_losses() | {step: losses["val_loss"]}
-        self.out_of_patience = self.impatient(seen)
-        if self.over():
-            losses["final_val_loss"] = self.final_loss()
+        with self.state.averaged():
+            count = self.config.eval.eval_batches
+            losses = {name: evaluate(self.model, batches, count, self.device)
+                      for name, batches in self.exams.items()}  # fmt: skip
+            show.print(report.exam(self, **losses))
+            seen = self.val_losses() | {self.state.step: losses["val_loss"]}
+            self.out_of_patience = self.impatient(seen)
+            if self.over():
+                losses["final_val_loss"] = self.final_loss()
+                if self.also:
+                    losses["final_also_val_loss"] = self.final_loss(self.also)
         if not self.source.by_char:
             losses["val_bits_per_byte"] = (
                 losses["val_loss"] / self.source.bytes_per_token / math.log(2)
             )  # fmt: skip
         return losses
 
-    def final_loss(self) -> float:
-        """Of the text held out, each token once."""
-        return evaluate_text(self.model, self.source.final, self.config.gpt.block_size,
-                             self.config.data.batch_size, self.device)  # fmt: skip
+    def final_loss(self, of: source.Source | None = None) -> float:
+        """Of the text held out, each token once; or of the one of --also-evaluate."""
+        if of is not None:
+            return of.final_loss(self.model, plainly(self.config), self.device)
+        return self.source.final_loss(self.model, self.config, self.device)
 
     def left_out(self, show: Progress, rng: tuple[int, int]) -> None:
         """Say that the step is not taken; stop where that happens again and again."""
@@ -205,6 +222,8 @@ class Training:
     def save(self) -> Path:
         """A checkpoint; those that are no longer to be kept go, and now and then comes a curve."""
         path = self.state.save(self.folder)
+        if self.config.run.format == "pickle":
+            self.state.save_pickle(self.folder.path / "model.pkl")
         if self.config.run.keep:
             checkpoint.prune(self.folder.checkpoints, self.config.run.keep, self.val_losses())
         if monotonic() - self.drawn > DRAWN_EVERY:
@@ -225,11 +244,13 @@ class Training:
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """A file that cannot be written ends the run; what is on the disk stays good."""
+        """A file that cannot be written, or too little memory, ends the run with what to do."""
         try:
             yield
         except BrokenPipeError:  # who was told has gone; gpt.errors knows what to answer
             raise
+        except MemoryError as error:
+            raise self.plan.refusal(str(error) or "no more is to be had") from error
         except (OSError, CheckpointError) as error:
             what = str(error)
             if isinstance(error, OSError):
@@ -238,6 +259,11 @@ class Training:
             last = f"step {steps[-1]} is saved" if steps else "no step was saved"
             raise UserError(f"{what}\nstopped after step {self.state.step}; {last}; go on with: "
                             f"{self.folder.resume}") from error
+
+
+def plainly(config: Config) -> Config:
+    """For a text beside the one of the run: its documents are not told apart."""
+    return replace(config, data=replace(config.data, document_attention=False))
 
 
 def best(losses: Mapping[int, float]) -> int:

@@ -44,6 +44,12 @@ def train(run, cats):
     return lambda *argv: run("gpt.train", *TINY, "--data", cats, *argv)
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Runs draw no curve, which takes them longer than all else."""
+    monkeypatch.setattr("gpt.train.plot", lambda *args, **options: None)
+
+
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory):
     """A run folder with one checkpoint: a random GPT over SMALL_CHARS that sees 16 characters."""

@@ -49,6 +49,11 @@ def instances(cls: type) -> st.SearchStrategy:
             values["min_lr"] = min(values["min_lr"], values["lr"])
             values["warmup_steps"] = min(values["warmup_steps"], values["max_steps"])
             values["decay_steps"] = max(values["decay_steps"], values["warmup_steps"])
+        if values.get("init_from") == "":
+            values["lora_rank"] = 0
+        if values.get("model") == "bigram":
+            off = {"finetune": c.FinetuneConfig(), "run": c.RunConfig(), "data": c.DataConfig()}
+            values |= off
         return cls(**values)
 
     return st.fixed_dictionaries(fields | parts).map(construct)

@@ -66,8 +66,8 @@ def test_a_prepared_folder_is_trained_on_and_resumed(train, run, prepared, cats,
 @pytest.mark.parametrize(
     "argv, words",
     [
-        (["--tokenizer", "char"], "was prepared with another, of type byte"),
-        (["--tokenizer", "bpe", "--vocab-size", "300"], "was prepared with another"),
+        (["--tokenizer", "char"], "comes with another, of type byte"),
+        (["--tokenizer", "bpe", "--vocab-size", "300"], "comes with another"),
         (["--block-size", "100000"], "--block-size 100000"),
     ],
 )
