@@ -74,8 +74,10 @@ class TensorBoard:
 
     def __init__(self, path: Path, history: Sequence[Record]):
         writer = needed("tensorboard").SummaryWriter
-        # events from purge_step on, of a run that was killed after its last checkpoint, are hidden
-        self.writer = writer(str(path), purge_step=history[-1]["step"] + 1 if history else None)
+        # Events from purge_step on, of a run that was killed after its last checkpoint, are hidden.
+        # Its files are named by the second: the step keeps those of a quick resume apart.
+        step = history[-1]["step"] + 1 if history else 0
+        self.writer = writer(str(path), purge_step=step or None, filename_suffix=f".{step:08d}")
 
     def log(self, record: Record) -> None:
         for name, value in record.items():
