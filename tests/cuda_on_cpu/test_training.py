@@ -77,6 +77,28 @@ def test_a_run_is_that_of_the_cpu(device, options, cuda, text, tmp_path, monkeyp
     json.dumps(saved[0].state)  # plain numbers only
 
 
+def test_a_run_goes_on_bit_for_bit(cuda, text, tmp_path, monkeypatch):
+    """Six steps; and three of them, then the rest from what was saved on the GPU."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    common = [*TINY, "--grad-accum", "2", "--data", text, "--device", cuda, "--save-every", "3"]
+    assert command(gpt.train.main, monkeypatch, *common, "--out", str(whole)) == 0
+    step = Training.step
+
+    def killed(self, at, lr):
+        if at == 4:
+            raise KeyboardInterrupt  # at once, as a second Ctrl-C would
+        return step(self, at, lr)
+
+    monkeypatch.setattr(Training, "step", killed)
+    assert command(gpt.train.main, monkeypatch, *common, "--out", str(parts)) == 130
+    monkeypatch.setattr(Training, "step", step)
+    assert command(gpt.train.main, monkeypatch, "--resume", str(parts)) == 0
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        kept = [run / "checkpoints" / "000006" / name for run in (whole, parts)]
+        assert kept[0].read_bytes() == kept[1].read_bytes()
+    assert readings(whole) == readings(parts)
+
+
 def test_steps_read_nothing(cuda, unread, text, tmp_path, monkeypatch):
     """The whole of a step: batch, forward, backward, clipping, AdamW; but for the guard, which has
     to know one number before the weights may change."""
