@@ -5,10 +5,23 @@ from time import monotonic
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    ProgressColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)  # fmt: skip
 from rich.progress import Progress as Bar
 
 EVERY = 10  # seconds between lines where there is no bar
+
+
+def bar(console: Console, *first: ProgressColumn) -> Bar:
+    """With a description and the time left, behind columns of one's own; on terminals only."""
+    columns = [BarColumn(bar_width=None), TaskProgressColumn(), TextColumn("{task.description}"),
+               TextColumn("ETA"), TimeRemainingColumn()]  # fmt: skip
+    return Bar(*first, *columns, console=console, disable=not console.is_terminal, expand=True)
 
 
 class Progress:
@@ -17,17 +30,7 @@ class Progress:
     def __init__(self, total: int, done: int = 0):
         self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.total, self.next_line = total, monotonic() + EVERY
-        self.bar = Bar(
-            TextColumn("step {task.completed}/{task.total}"),
-            BarColumn(bar_width=None),
-            TaskProgressColumn(),
-            TextColumn("{task.description}"),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            expand=True,
-        )
+        self.bar = bar(self.console, TextColumn("step {task.completed}/{task.total}"))
         self.task = self.bar.add_task("", total=total, completed=done)
 
     def __enter__(self) -> "Progress":

@@ -7,10 +7,8 @@ from time import monotonic
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
-from gpt.progress import EVERY, quantity
+from gpt.progress import EVERY, bar, quantity
 
 
 class Progress:
@@ -21,16 +19,7 @@ class Progress:
         self.size, self.done, self.start = size, 0, monotonic()
         self.text = self.tokens = 0  # since the start
         self.next_line = self.start + EVERY
-        self.bar = Bar(
-            BarColumn(bar_width=None),
-            TaskProgressColumn(),
-            TextColumn("{task.description}"),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            expand=True,
-        )
+        self.bar = bar(self.console)
         self.task = self.bar.add_task("", total=size)
 
     def __enter__(self) -> Progress:
