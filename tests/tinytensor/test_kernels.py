@@ -238,19 +238,6 @@ def test_parallel_inside_parallel_and_from_several_threads():
     assert sorted(done) == sorted([(i, j) for i in range(4) for j in range(3)] * 4)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_has_threads_of_its_own():
-    threads.set_num_threads(2)
-    threads.parallel(lambda i: None, range(4))
-    child = os.fork()
-    if child == 0:
-        done = []
-        threads.parallel(done.append, range(4))
-        os._exit(0 if sorted(done) == [0, 1, 2, 3] else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
 def test_the_number_of_threads_is_checked():
     with pytest.raises(ValueError, match="at least 1"):
         threads.set_num_threads(0)

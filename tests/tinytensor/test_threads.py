@@ -173,6 +173,24 @@ def test_two_runs_at_once_take_no_more_processor_time_than_one_after_the_other()
     assert max(each) < 2.5 * alone + 0.1
 
 
+def a_forked_child_works() -> bool:
+    """Whether all blocks of a phase are done in a child."""
+    child = os.fork()
+    if child == 0:
+        done = []
+        threads.parallel(done.append, range(4))
+        os._exit(0 if sorted(done) == [0, 1, 2, 3] else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own():
+    threads.set_num_threads(2)
+    threads.parallel(lambda i: None, range(4))
+    assert a_forked_child_works()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_in_the_middle_of_a_phase_works_on():
@@ -188,12 +206,7 @@ def test_a_fork_in_the_middle_of_a_phase_works_on():
     other.start()
     try:
         for _ in range(5):
-            child = os.fork()
-            if child == 0:
-                done = []
-                threads.parallel(done.append, range(4))
-                os._exit(0 if sorted(done) == [0, 1, 2, 3] else 1)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert a_forked_child_works()
     finally:
         stop.set()
         other.join()

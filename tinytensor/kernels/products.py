@@ -15,7 +15,7 @@ from ..ops import linalg, nn
 from ..ops.linalg import as_rows
 from .blas import add_product
 from .matvec import FEW, few_rows
-from .threads import get_num_threads, one_blas_thread, parallel
+from .threads import cut, get_num_threads, one_blas_thread, parallel
 
 SMALL = 4_000_000  # multiply-adds: below, handing out parts costs more than it saves
 TINY = 200_000  # below, OpenBLAS itself stays on one thread
@@ -23,9 +23,7 @@ TINY = 200_000  # below, OpenBLAS itself stays on one thread
 
 def _cut(n: int, work: int) -> list[slice]:
     """range(n) in one part per thread, or whole if the work is small."""
-    parts = min(get_num_threads(), n) if work > SMALL else 1
-    edges = [n * i // parts for i in range(parts + 1)]
-    return [slice(a, b) for a, b in zip(edges, edges[1:])]
+    return cut(n, get_num_threads() if work > SMALL else 1)
 
 
 def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:

@@ -66,6 +66,12 @@ def set_num_threads(n: int) -> None:
     blas.set_threads()(n)
 
 
+def cut(n: int, parts: int) -> list[slice]:
+    """range(n) in so many parts of about one size; none of them is empty."""
+    edges = [n * i // parts for i in range(parts + 1)]
+    return [slice(a, b) for a, b in zip(edges, edges[1:]) if a < b]
+
+
 def parallel(function: Callable[[Any], None], blocks: Sequence) -> None:
     """function(block) for every block, spread over the threads; block i goes to thread i mod n."""
     n = min(get_num_threads(), len(blocks))

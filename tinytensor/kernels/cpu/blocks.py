@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..threads import get_num_threads
+from ..threads import cut, get_num_threads
 
 BLOCK_BYTES = 2**20  # of one operand: a smaller one and its temporaries would fit the L2 cache,
 # but threads then call NumPy so often that they wait for each other at the interpreter's lock:
@@ -23,9 +23,7 @@ def row_blocks(rows: int, row_bytes: int) -> list[slice]:
 def _blocks(rows: int, row_bytes: int, threads: int) -> list[slice]:
     size = rows * row_bytes
     rounds = max(1, round(size / (BLOCK_BYTES * threads)))
-    blocks = min(rows, rounds * threads) if size > ALONE else min(rows, 1)
-    edges = [rows * i // blocks for i in range(blocks + 1)] if blocks else []
-    return [slice(a, b) for a, b in zip(edges, edges[1:])]
+    return cut(rows, rounds * threads if size > ALONE else 1)
 
 
 def plain(*arrays: np.ndarray | None) -> bool:

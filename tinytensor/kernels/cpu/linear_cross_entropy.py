@@ -23,7 +23,7 @@ from ...op import Saved
 from ...ops import fused
 from ...ops.linalg import as_rows
 from ..blas import add_product
-from ..threads import get_num_threads, one_blas_thread, parallel
+from ..threads import cut, get_num_threads, one_blas_thread, parallel
 from .blocks import plain, row_blocks
 
 ROOM = 64 * 2**20  # bytes of E for a chunk
@@ -35,11 +35,6 @@ HIGH = 1e30  # a total above asks for another shift: by the largest logit
 
 _forward = fused._linear_cross_entropy.op.forward
 _rule = fused._linear_cross_entropy.op.rules["x"].function
-
-
-def _cut(n: int, parts: int) -> list[slice]:
-    edges = [n * i // parts for i in range(parts + 1)]
-    return [slice(a, b) for a, b in zip(edges, edges[1:]) if a < b]
 
 
 def _steps(whole: slice, step: int) -> list[slice]:
@@ -54,9 +49,9 @@ class _Chunk:
         n, V, threads = len(x), len(weight), get_num_threads()
         self.wide = V > WIDE
         if self.wide:
-            self.lanes = [(slice(0, n), v) for v in _cut(V, threads)]
+            self.lanes = [(slice(0, n), v) for v in cut(V, threads)]
         else:
-            self.lanes = [(s, slice(0, V)) for s in _cut(n, threads if x.size * V > SMALL else 1)]
+            self.lanes = [(s, slice(0, V)) for s in cut(n, threads if x.size * V > SMALL else 1)]
 
     def exponentials(self, shift: Any, E: Any, dx: Any) -> np.ndarray:
         """total (n, 1) = row sum of e^(logits - shift); also E, and dx = E W, unless None"""
@@ -137,7 +132,7 @@ def _weight_gradients(E: Any, rate: Any, x: Any, dw: Any, db: Any, first: bool) 
     scaled = x * rate  # (n, C)
     (V, C), many = dw.shape, get_num_threads() if E.size * x.shape[1] > SMALL else 1
     whole = slice(None)
-    parts = [(v, whole) for v in _cut(V, many)] if V > C else [(whole, c) for c in _cut(C, many)]
+    parts = [(v, whole) for v in cut(V, many)] if V > C else [(whole, c) for c in cut(C, many)]
 
     def part(where: tuple) -> None:
         v, c = where
