@@ -260,18 +260,19 @@ def descent(xp: Any, x: Any, g: Any, s: dict[str, Any], out: Any) -> Any:
 def _jobs(pieces: list[tuple]) -> list[list[tuple]]:
     """Large pieces by themselves; small ones, of one kind and with the same numbers, together."""
     jobs: list[list[tuple]] = []
-    open_jobs: dict[tuple, list] = {}  # by kind, the job that takes more
+    open_jobs: dict[tuple, tuple[list, int]] = {}  # by kind, the job that takes more, and its size
     for piece in pieces:
         numbers, x, _, moments = piece
-        kind = (x.dtype, *moments)
-        job = open_jobs.get(kind)
         if x.size > SMALL or not x.size:
             jobs.append([piece])
-        elif job is None or job[0][0] != numbers or sum(p[1].size for p in job) > BLOCK:
-            jobs.append([piece])
-            open_jobs[kind] = jobs[-1]
-        else:
-            job.append(piece)
+            continue
+        kind = (x.dtype, *moments)
+        job, size = open_jobs.get(kind, ([], 0))
+        if not job or job[0][0] != numbers or size > BLOCK:
+            job, size = [], 0
+            jobs.append(job)
+        job.append(piece)
+        open_jobs[kind] = job, size + x.size
     return jobs
 
 
