@@ -343,6 +343,8 @@ def test_class_of_errors(info):
             continue
         if "out" in sample.kwargs:  # out= is not offered
             continue
+        if "number of categories cannot exceed" in error.error_regex:
+            continue  # multinomial: a limit of PyTorch's float32 sums, asked of memory as it comes
         try:
             args, kwargs = convert((sample.input, *sample.args)), convert(sample.kwargs)
         except (Foreign, ValueError):  # ValueError: NumPy has no tensors of 65 dims
