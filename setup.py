@@ -10,6 +10,12 @@ lint = ["ruff", "mypy"]
 # the judges: torch (expecttest is what its database of operators imports), tokenizers, transformers
 test = [*train, *data, *tensorboard, "pytest", "pytest-xdist", "hypothesis", "scipy"]
 test += ["torch==2.13.0", "expecttest", "tokenizers", "transformers"]
+# CUDA without a GPU: bfloat16 for NumPy, the compiler of the kernels and the headers they include
+test += ["ml_dtypes"]
+test += [
+    f"nvidia-cuda-{part}==13.0.*; platform_system == 'Linux' and platform_machine == 'x86_64'"
+    for part in ("nvrtc", "runtime")
+]
 
 setup(
     name="tinytensor",
@@ -19,7 +25,7 @@ setup(
     packages=find_packages(
         include=["tinytensor*", "gpt*", "data", "data.*", "benchmarks", "benchmarks.*"]
     ),
-    package_data={"gpt": ["presets/*.toml"], "tinytensor": ["kernels/cuda/*.cu"]},
+    package_data={"gpt": ["presets/*.toml"], "tinytensor": ["kernels/cuda/*.cu", "kernels/cuda/*.h"]},
     install_requires=["numpy>=2.0"],
     extras_require={
         "train": train,

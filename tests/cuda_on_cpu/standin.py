@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from . import shim
 from .device import (
     COUNT,
     CUDARuntimeError,
@@ -72,6 +73,35 @@ class Runtime(Module):
         return {"name": b"stand-in", "major": 9, "minor": 0, "totalGlobalMem": 2**33}
 
 
+class RawModule:
+    """`cupy.RawModule`, behind it the shim: every launch is run, in the order `schedule` says."""
+
+    schedule = (0, 1)
+
+    def __init__(self, code: str, options: tuple = (), backend: str = "nvrtc"):
+        self._module = shim.Module(code, options)
+
+    def get_function(self, name: str) -> RawKernel:
+        return RawKernel(self._module.get_function(name))
+
+
+class RawKernel:
+    def __init__(self, kernel: shim.Kernel):
+        self._kernel = kernel
+
+    @property
+    def max_dynamic_shared_size_bytes(self) -> int:
+        return self._kernel.max_dynamic_shared_size_bytes
+
+    @max_dynamic_shared_size_bytes.setter
+    def max_dynamic_shared_size_bytes(self, size: int) -> None:
+        self._kernel.max_dynamic_shared_size_bytes = size
+
+    def __call__(self, grid: tuple, block: tuple, args: tuple, *, shared_mem: int = 0) -> None:
+        arrays = [getattr(a, "_a", a) for a in args]
+        self._kernel(grid, block, arrays, shared_mem, RawModule.schedule)
+
+
 def _made() -> Module:
     pool = MemoryPool()
     cuda = _module(
@@ -82,7 +112,7 @@ def _made() -> Module:
         is_available=lambda: True,
     )  # fmt: skip
     return _module(
-        "cupy", __version__=VERSION, ndarray=ndarray, cuda=cuda, matmul=matmul,
+        "cupy", __version__=VERSION, ndarray=ndarray, cuda=cuda, matmul=matmul, RawModule=RawModule,
         linalg=_module("cupy.linalg", **MATRICES), from_dlpack=from_dlpack,
         lib=_module(
             "cupy.lib", stride_tricks=_module("cupy.lib.stride_tricks", as_strided=as_strided)

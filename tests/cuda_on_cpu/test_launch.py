@@ -1,0 +1,65 @@
+"""kernels.cuda.launch: what it compiles, and what it refuses before a GPU sees it."""
+
+import numpy as np
+import pytest
+
+import tinytensor as tt
+from tinytensor import random
+from tinytensor.kernels.cuda.launch import FOLDER, Parameter, entries, kernel
+
+from . import shim
+
+
+def test_parameters_are_read_from_the_source():
+    text = 'extern "C" __global__ void __launch_bounds__(256) f(real* __restrict__ out,\n const '
+    text += "float* x, unsigned long long n, float eps) {}"
+    assert entries(text) == {
+        "f": [
+            Parameter("out", "real", True, False), Parameter("x", "float", True, True),
+            Parameter("n", "unsigned long long", False, False),
+            Parameter("eps", "float", False, False),
+        ]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_kernel_runs(cuda, dtype):
+    import cupy
+
+    x = np.linspace(-4, 4, 1000, dtype=np.float32)
+    want = 0.5 * x * (1 + np.tanh(0.7978845608 * (x + 0.044715 * x**3)))
+    a = cupy.asarray(x).astype(dtype)
+    out = cupy.empty_like(a)
+    kernel("activation", "gelu_tanh_forward")((4,), (256,), out, a, a.size)
+    tolerance = {"float32": 1e-6, "float16": 2e-3, "bfloat16": 2e-2}[dtype]
+    np.testing.assert_allclose(out.astype("float32").get(), want, tolerance, tolerance)
+
+
+def test_what_is_refused(cuda):
+    import cupy
+
+    f = kernel("activation", "gelu_tanh_forward")
+    a = cupy.ones((4, 4), "float32")
+    for args, error, words in (
+        ((a, a), tt.errors.ArgumentError, "got 2 arguments"),
+        ((a, a.astype("float16"), 16), tt.errors.DtypeError, "x must be float32, got float16"),
+        ((a.astype("float64"), a, 16), tt.errors.DtypeError, "out must be one of"),
+        ((a, a.T, 16), tt.errors.ArgumentError, "x (4, 4) must be contiguous"),
+    ):
+        with pytest.raises(error, match="gelu_tanh_forward") as raised:
+            f((1,), (32,), *args)
+        assert words in str(raised.value)
+    f((0,), (32,), a, a, 0)  # an empty launch is none
+
+
+def test_the_words_of_philox_are_those_of_the_cpu():
+    text = (FOLDER / "device.h").read_text() + (
+        'extern "C" __global__ void words(unsigned long long* out, unsigned long long seed, '
+        "unsigned long long block) {\n"
+        "  Words w = philox(seed, block + threadIdx.x);\n"
+        "  for (int i = 0; i < 4; i++) out[4 * threadIdx.x + i] = w.at[i];\n}\n"
+    )
+    out = np.zeros(128, np.uint64)
+    u = np.uint64
+    shim.Module(text, ("-Dreal=float",)).get_function("words")((1,), (32,), (out, u(7), u(5)))
+    assert (out == random.words(np, random.Key(7, 5), 128)).all()

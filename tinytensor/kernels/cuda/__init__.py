@@ -1,0 +1,1 @@
+"""Kernels in CUDA C, one subject a file: NAME.cu, and beside it NAME.py that launches them."""
