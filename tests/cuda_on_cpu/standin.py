@@ -13,10 +13,15 @@ from .device import (
     COUNT,
     CUDARuntimeError,
     Device,
+    Event,
+    Memory,
+    MemoryHook,
     MemoryPointer,
     MemoryPool,
+    OutOfMemoryError,
     Stream,
     current,
+    get_elapsed_time,
     wait,
 )
 from .functions import FUNCTIONS, MATRICES, as_strided, from_dlpack, get_array_module
@@ -70,7 +75,8 @@ class Runtime(Module):
         return Device().mem_info
 
     def getDeviceProperties(self, device: int) -> dict:
-        return {"name": b"stand-in", "major": 9, "minor": 0, "totalGlobalMem": 2**33}
+        return {"name": b"stand-in", "major": 9, "minor": 0, "totalGlobalMem": Memory.total,
+                "multiProcessorCount": 1, "l2CacheSize": 2**20}  # fmt: skip
 
 
 class RawModule:
@@ -105,7 +111,9 @@ class RawKernel:
 def _made() -> Module:
     pool = MemoryPool()
     cuda = _module(
-        "cupy.cuda", Device=Device, Stream=Stream, MemoryPointer=MemoryPointer,
+        "cupy.cuda", Device=Device, Stream=Stream, MemoryPointer=MemoryPointer, Event=Event,
+        MemoryHook=MemoryHook, get_elapsed_time=get_elapsed_time,
+        memory=_module("cupy.cuda.memory", OutOfMemoryError=OutOfMemoryError),
         get_current_stream=lambda: Stream(), runtime=Runtime("cupy.cuda.runtime"),
         nvrtc=_module("cupy.cuda.nvrtc", getVersion=lambda: (13, 0)),
         device=_module("cupy.cuda.device", get_cublas_handle=lambda: 1),
