@@ -11,7 +11,7 @@ from .backend import cupy, resolve
 from .backend import synchronize as _synchronize
 
 __all__ = [
-    "current_device", "device_count", "empty_cache", "get_device_capability", "get_device_name",
+    "Event", "current_device", "device_count", "empty_cache", "get_device_capability", "get_device_name",
     "get_device_properties", "is_available", "max_memory_allocated", "max_memory_reserved",
     "mem_get_info", "memory_allocated", "memory_reserved", "reset_peak_memory_stats", "set_device",
     "synchronize",
@@ -31,6 +31,29 @@ def set_device(device: Any) -> None:
 def synchronize(device: Any = "cuda") -> None:
     """Wait until all work queued on the device is done."""
     _synchronize(device)
+
+
+class Event:
+    """A moment in the work of the device's current stream: `a.record(); ...; b.record()`."""
+
+    def __init__(self, enable_timing: bool = False, blocking: bool = False):
+        self._event = cupy().cuda.Event(block=blocking, disable_timing=not enable_timing)
+
+    def record(self) -> None:
+        """Put the moment behind the work queued so far."""
+        self._event.record()
+
+    def synchronize(self) -> None:
+        """Wait until the device has come to it."""
+        self._event.synchronize()
+
+    def query(self) -> bool:
+        """Whether the device has come to it."""
+        return self._event.done
+
+    def elapsed_time(self, end: Event) -> float:
+        """Milliseconds from here to `end`; both need enable_timing and to have been reached."""
+        return cupy().cuda.get_elapsed_time(self._event, end._event)
 
 
 # ------------------------------------------------------------------------------ what it is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from .device import (
     Stream,
     current,
     get_elapsed_time,
+    no_waiting,
     wait,
 )
 from .functions import FUNCTIONS, MATRICES, as_strided, from_dlpack, get_array_module
@@ -131,6 +132,9 @@ def _made() -> Module:
 
 
 cupy = _made()
+cupyx = _module(
+    "cupyx", allow_synchronize=lambda allow: nullcontext() if allow else no_waiting()
+)
 
 
 @contextmanager
@@ -138,9 +142,9 @@ def installed():
     """Inside, `import cupy` finds the stand-in, and tinytensor's `cuda` is it."""
     from tinytensor import backend
 
-    names = ("cupy", "cupy.cuda")
-    before = {name: sys.modules.get(name) for name in names}
-    sys.modules.update({"cupy": cupy, "cupy.cuda": cupy.cuda})
+    modules = {"cupy": cupy, "cupy.cuda": cupy.cuda, "cupyx": cupyx}
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
     backend.cupy.cache_clear()
     try:
         yield cupy
