@@ -8,10 +8,11 @@ from .backend import cuda_device_count as device_count
 from .backend import cuda_is_available as is_available
 from .backend import cupy, resolve
 from .backend import synchronize as _synchronize
+from .graphs import CUDAGraph, graph, is_current_stream_capturing
 
 __all__ = [
-    "current_device", "device_count", "empty_cache", "is_available", "memory_allocated",
-    "synchronize",
+    "CUDAGraph", "current_device", "device_count", "empty_cache", "graph", "is_available",
+    "is_current_stream_capturing", "memory_allocated", "synchronize",
 ]  # fmt: skip
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from contextlib import contextmanager
+from typing import Any
 
 COUNT = 2  # cuda:0 and cuda:1
 
@@ -19,6 +21,8 @@ class Waited(AssertionError):
 class _Current(threading.local):
     def __init__(self):
         self.device, self.may_wait, self.waits = 0, True, 0
+        self.stream: Any = None  # None: the default one
+        self.capture: Any = None  # a capture.Capture, while a stream captures
 
 
 current = _Current()
@@ -26,9 +30,19 @@ current = _Current()
 
 def wait(why: str) -> None:
     """Every place where the host has to wait for the GPU goes through here."""
+    not_captured(why)
     if not current.may_wait:
         raise Waited(f"{why}: the GPU is waited for")
     current.waits += 1
+
+
+def not_captured(what: str) -> None:
+    """What a stream cannot capture goes through here."""
+    if current.capture is not None:
+        raise CUDARuntimeError(
+            f"cudaErrorStreamCaptureUnsupported: operation not permitted when stream is "
+            f"capturing ({what})"
+        )
 
 
 @contextmanager
@@ -83,33 +97,19 @@ class Device:
         return f"<CUDA Device {self.id}>"
 
 
-class Stream:
-    """Work is done in order, at once."""
-
-    ptr = 0
-
-    def __init__(self, null: bool = False, non_blocking: bool = False):
-        pass
-
-    def synchronize(self) -> None:
-        wait("Stream.synchronize()")
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-
 class Memory:
     """What one allocation takes of a device's pool, in units of 512 bytes as CuPy's."""
 
-    __slots__ = ("device_id", "size")
+    __slots__ = ("device_id", "size", "array", "__weakref__")
     used = [0] * COUNT
+    live: weakref.WeakSet[Memory] = weakref.WeakSet()
 
-    def __init__(self, size: int):
-        self.device_id, self.size = current.device, -(-size // 512) * 512
+    def __init__(self, array: Any):
+        """array: the numbers in it, a numpy.ndarray."""
+        self.array = array
+        self.device_id, self.size = current.device, -(-array.nbytes // 512) * 512
         Memory.used[self.device_id] += self.size
+        Memory.live.add(self)
 
     def __del__(self):
         Memory.used[self.device_id] -= self.size
@@ -127,7 +127,10 @@ class MemoryPointer:
 
 
 class MemoryPool:
-    """`cupy.get_default_memory_pool()`, of the current device."""
+    """`cupy.get_default_memory_pool()`, of the current device; all pools are one."""
+
+    def malloc(self, size: int) -> None:
+        raise NotImplementedError("arrays allocate for themselves")
 
     def used_bytes(self) -> int:
         return Memory.used[current.device]

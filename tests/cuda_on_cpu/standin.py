@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import sys
 import types
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
 from . import shim
-from .device import (
-    COUNT,
-    CUDARuntimeError,
-    Device,
-    MemoryPointer,
-    MemoryPool,
-    Stream,
-    current,
-    wait,
-)
+from .capture import Stream, launched
+from .device import COUNT, CUDARuntimeError, Device, MemoryPointer, MemoryPool, current, wait
 from .functions import FUNCTIONS, MATRICES, as_strided, from_dlpack, get_array_module
 from .ndarray import ndarray
 from .ufuncs import UFUNCS, matmul
@@ -97,6 +89,7 @@ class RawKernel:
     def max_dynamic_shared_size_bytes(self, size: int) -> None:
         self._kernel.max_dynamic_shared_size_bytes = size
 
+    @launched
     def __call__(self, grid: tuple, block: tuple, args: tuple, *, shared_mem: int = 0) -> None:
         arrays = [getattr(a, "_a", a) for a in args]
         self._kernel(grid, block, arrays, shared_mem, RawModule.schedule)
@@ -106,7 +99,8 @@ def _made() -> Module:
     pool = MemoryPool()
     cuda = _module(
         "cupy.cuda", Device=Device, Stream=Stream, MemoryPointer=MemoryPointer,
-        get_current_stream=lambda: Stream(), runtime=Runtime("cupy.cuda.runtime"),
+        MemoryPool=MemoryPool, using_allocator=lambda allocator: nullcontext(),
+        get_current_stream=Stream.current, runtime=Runtime("cupy.cuda.runtime"),
         nvrtc=_module("cupy.cuda.nvrtc", getVersion=lambda: (13, 0)),
         device=_module("cupy.cuda.device", get_cublas_handle=lambda: 1),
         is_available=lambda: True,
