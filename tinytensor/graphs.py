@@ -39,7 +39,9 @@ class CUDAGraph:
 
     def reset(self) -> None:
         """Forget what was captured, and give its memory back."""
-        self._launchable = self._pool = self._base = None
+        self._launchable: Any = None
+        self._pool: Any = None
+        self._base: Any = None
         self._blocks = 0  # of random words that a launch draws
 
     def capture_begin(self) -> None:
