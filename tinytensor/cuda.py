@@ -9,12 +9,13 @@ from .backend import cuda_device_count as device_count
 from .backend import cuda_is_available as is_available
 from .backend import cupy, resolve
 from .backend import synchronize as _synchronize
+from .graphs import CUDAGraph, graph, is_current_stream_capturing
 
 __all__ = [
-    "Event", "current_device", "device_count", "empty_cache", "get_device_capability", "get_device_name",
-    "get_device_properties", "is_available", "max_memory_allocated", "max_memory_reserved",
-    "mem_get_info", "memory_allocated", "memory_reserved", "reset_peak_memory_stats", "set_device",
-    "synchronize",
+    "CUDAGraph", "Event", "current_device", "device_count", "empty_cache",
+    "get_device_capability", "get_device_name", "get_device_properties", "graph", "is_available",
+    "is_current_stream_capturing", "max_memory_allocated", "max_memory_reserved", "mem_get_info",
+    "memory_allocated", "memory_reserved", "reset_peak_memory_stats", "set_device", "synchronize",
 ]  # fmt: skip
 
 

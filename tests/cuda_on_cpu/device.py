@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from contextlib import contextmanager
 from time import perf_counter
+from typing import Any
 
 COUNT = 2  # cuda:0 and cuda:1
 
@@ -21,6 +23,8 @@ class _Current(threading.local):
     def __init__(self):
         self.device, self.may_wait, self.waits = 0, True, 0
         self.hooks: dict = {}
+        self.stream: Any = None  # None: the default one
+        self.capture: Any = None  # a capture.Capture, while a stream captures
 
 
 current = _Current()
@@ -28,9 +32,19 @@ current = _Current()
 
 def wait(why: str) -> None:
     """Every place where the host has to wait for the GPU goes through here."""
+    not_captured(why)
     if not current.may_wait:
         raise Waited(f"{why}: the GPU is waited for")
     current.waits += 1
+
+
+def not_captured(what: str) -> None:
+    """What a stream cannot capture goes through here."""
+    if current.capture is not None:
+        raise CUDARuntimeError(
+            f"cudaErrorStreamCaptureUnsupported: operation not permitted when stream is "
+            f"capturing ({what})"
+        )
 
 
 @contextmanager
@@ -91,7 +105,7 @@ class Event:
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess=False):
         self.time: float | None = None
 
-    def record(self, stream: Stream | None = None) -> None:
+    def record(self, stream: Any = None) -> None:
         self.time = perf_counter()
 
     def synchronize(self) -> None:
@@ -107,24 +121,6 @@ def get_elapsed_time(start_event: Event, end_event: Event) -> float:
     if start_event.time is None or end_event.time is None:
         raise CUDARuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle")
     return (end_event.time - start_event.time) * 1e3
-
-
-class Stream:
-    """Work is done in order, at once."""
-
-    ptr = 0
-
-    def __init__(self, null: bool = False, non_blocking: bool = False):
-        pass
-
-    def synchronize(self) -> None:
-        wait("Stream.synchronize()")
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
 
 
 class OutOfMemoryError(MemoryError):
@@ -153,11 +149,14 @@ class MemoryHook:
 class Memory:
     """What one allocation takes of a device's pool, in units of 512 bytes as CuPy's."""
 
-    __slots__ = ("device_id", "size")
+    __slots__ = ("device_id", "size", "array", "__weakref__")
     used = [0] * COUNT
+    live: weakref.WeakSet[Memory] = weakref.WeakSet()
     total = 2**33  # bytes of each device
 
-    def __init__(self, size: int):
+    def __init__(self, array: Any):
+        """array: the numbers in it, a numpy.ndarray."""
+        self.array, size = array, array.nbytes
         self.device_id, self.size = current.device, -(-size // 512) * 512
         used = Memory.used[self.device_id]
         if used + self.size > Memory.total:
@@ -166,6 +165,7 @@ class Memory:
                 f"Out of memory allocating {size:,} bytes (allocated so far: {used:,} bytes)."
             )
         Memory.used[self.device_id] += self.size
+        Memory.live.add(self)
         self._tell("malloc_postprocess", size=size)
 
     def __del__(self):
@@ -193,7 +193,10 @@ class MemoryPointer:
 
 
 class MemoryPool:
-    """`cupy.get_default_memory_pool()`, of the current device."""
+    """`cupy.get_default_memory_pool()`, of the current device; all pools are one."""
+
+    def malloc(self, size: int) -> None:
+        raise NotImplementedError("arrays allocate for themselves")
 
     def used_bytes(self) -> int:
         return Memory.used[current.device]

@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 
 from . import shim
+from .capture import Stream, launched
 from .device import (
     COUNT,
     CUDARuntimeError,
@@ -19,7 +20,6 @@ from .device import (
     MemoryPointer,
     MemoryPool,
     OutOfMemoryError,
-    Stream,
     current,
     get_elapsed_time,
     no_waiting,
@@ -104,6 +104,7 @@ class RawKernel:
     def max_dynamic_shared_size_bytes(self, size: int) -> None:
         self._kernel.max_dynamic_shared_size_bytes = size
 
+    @launched
     def __call__(self, grid: tuple, block: tuple, args: tuple, *, shared_mem: int = 0) -> None:
         arrays = [getattr(a, "_a", a) for a in args]
         self._kernel(grid, block, arrays, shared_mem, RawModule.schedule)
@@ -113,9 +114,10 @@ def _made() -> Module:
     pool = MemoryPool()
     cuda = _module(
         "cupy.cuda", Device=Device, Stream=Stream, MemoryPointer=MemoryPointer, Event=Event,
-        MemoryHook=MemoryHook, get_elapsed_time=get_elapsed_time,
+        MemoryHook=MemoryHook, get_elapsed_time=get_elapsed_time, MemoryPool=MemoryPool,
         memory=_module("cupy.cuda.memory", OutOfMemoryError=OutOfMemoryError),
-        get_current_stream=lambda: Stream(), runtime=Runtime("cupy.cuda.runtime"),
+        using_allocator=lambda allocator: nullcontext(),
+        get_current_stream=Stream.current, runtime=Runtime("cupy.cuda.runtime"),
         nvrtc=_module("cupy.cuda.nvrtc", getVersion=lambda: (13, 0)),
         device=_module("cupy.cuda.device", get_cublas_handle=lambda: 1),
         is_available=lambda: True,
