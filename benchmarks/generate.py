@@ -49,7 +49,12 @@ def reader(nbytes: int, device: str) -> Callable[[], object]:
         xp = tt.backend.cupy()
         with xp.cuda.Device(tt.backend.resolve(device).index):
             a, b = (xp.ones(nbytes // 8, np.float32) for _ in range(2))
-        return lambda: (xp.copyto(b, a), tt.cuda.synchronize(device))
+
+        def copy() -> None:
+            xp.copyto(b, a)
+            tt.cuda.synchronize(device)
+
+        return copy
     matrix = np.ones((max(1, nbytes // (4 * WIDTH)), WIDTH), np.float32)
     vector = np.ones(WIDTH, np.float32)
     return lambda: matrix @ vector
@@ -121,7 +126,8 @@ def main() -> None:
               f"{r['tokens_per_s']:9.1f} {r['gb_per_s']:6.1f} {r['bandwidth_gb_per_s']:12.1f} "
               f"{r['share_of_bandwidth']:6.2f}")  # fmt: skip
     print(json.dumps({"benchmark": "generate", "preset": args.preset, "threads": args.threads,
-                      "device": args.device, "prompt_tokens": args.prompt_tokens, "rows": rows}))  # fmt: skip
+                      "device": args.device, "prompt_tokens": args.prompt_tokens,
+                      "rows": rows}))  # fmt: skip
 
 
 if __name__ == "__main__":

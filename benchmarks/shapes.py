@@ -82,6 +82,9 @@ class How(NamedTuple):
         return cls(args.device, args.dtype, graph)
 
 
+ON_CPU = How()
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """--device, --dtype, --graph."""
     add = parser.add_argument
@@ -93,10 +96,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def named(name: str) -> Shape:
-    """A shape of the tables, block/width/heads/layers/batch, or a preset's with 65 symbols."""
+    """Of the tables, block/width/heads/layers/batch[/symbols], or a preset's with 65 symbols."""
     if name in SHAPES | ON_CUDA:
         return (SHAPES | ON_CUDA)[name]
-    if re.fullmatch(r"\d+(/\d+){4}", name):
+    if re.fullmatch(r"\d+(/\d+){4,5}", name):
         return shape(*map(int, name.split("/")))
     config = build(Config, read_preset(name), {})
     return Shape(replace(config.gpt, vocab_size=65), config.data.batch_size)
@@ -111,25 +114,37 @@ def parameter_groups(parameters: Any, weight_decay: float = 0.1) -> list[dict]:
     ]
 
 
+def forward(
+    model: Any, ids: tuple[np.ndarray, np.ndarray], lib: Any = tt, how: How = ON_CPU
+) -> Callable[[], Any]:
+    """A call that gives the loss, 0-d."""
+    x, y = (lib.tensor(a, device=how.device) for a in ids)
+    loss_of = model.loss if lib is tt else lambda x, y: model(x, y)[1]
+    half = how.dtype in ("bfloat16", "float16")
+    if how.device != "cpu":
+        lib.set_float32_matmul_precision("high" if how.dtype == "tf32" else "highest")
+
+    def loss() -> Any:
+        with lib.autocast("cuda", dtype=getattr(lib, how.dtype)) if half else nullcontext():
+            return loss_of(x, y)
+
+    return loss
+
+
 def training_step(
-    model: Any, ids: tuple[np.ndarray, np.ndarray], lib: Any = tt, how: How = How()
+    model: Any, ids: tuple[np.ndarray, np.ndarray], lib: Any = tt, how: How = ON_CPU
 ) -> Callable[[], object]:
     """A call that does one step: loss, gradients, clipping, AdamW. `lib` has PyTorch's names."""
     on_cuda = how.device.startswith("cuda")
-    x, y = (lib.tensor(a, device=how.device) for a in ids)
-    loss_of = model.loss if lib is tt else lambda x, y: model(x, y)[1]
     parameters = list(model.parameters())
     own = {} if lib is tt or not on_cuda else {"fused": True, "capturable": how.graph}
     optimizer = lib.optim.AdamW(parameter_groups(parameters), lr=1e-4, **own)
-    half = how.dtype in ("bfloat16", "float16")
-    if on_cuda:
-        lib.set_float32_matmul_precision("high" if how.dtype == "tf32" else "highest")
+    loss_of = forward(model, ids, lib, how)
     scaler = lib.amp.GradScaler("cuda") if how.dtype == "float16" else None
 
     def step() -> None:
         optimizer.zero_grad()
-        with lib.autocast("cuda", dtype=getattr(lib, how.dtype)) if half else nullcontext():
-            loss = loss_of(x, y)
+        loss = loss_of()
         if scaler is None:
             loss.backward()
             lib.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -155,6 +170,6 @@ def captured(f: Callable[[], object], cuda: Any, warm_up: int = 3) -> Callable[[
     return graph.replay
 
 
-def our_step(of: Shape, how: How = How()) -> Callable[[], object]:
+def our_step(of: Shape, how: How = ON_CPU) -> Callable[[], object]:
     tt.manual_seed(0)
     return training_step(GPT(of.config).to(how.device), of.ids(), how=how)

@@ -22,13 +22,13 @@ import numpy as np
 
 import tinytensor as tt
 
-from .shapes import ON_CUDA, SHAPES, How, Shape, add_flags, named, our_step
+from .shapes import ON_CPU, ON_CUDA, SHAPES, How, Shape, add_flags, named, our_step
 from .timing import clock_of, time_calls
 
 PEAK, PEAK_ON_CUDA = 2048, 8192  # rows, columns and depth of the product that shows the peak
 
 
-def peak_product(how: How = How(), size: int = 0) -> tuple[Callable[[], object], float]:
+def peak_product(how: How = ON_CPU, size: int = 0) -> tuple[Callable[[], object], float]:
     """A large product on all our threads, or on the GPU, and its floating-point operations."""
     n = size or (PEAK if how.device == "cpu" else PEAK_ON_CUDA)
     tile = np.random.default_rng(0).standard_normal((min(n, 1024),) * 2, np.float32)
@@ -44,7 +44,7 @@ def peak_product(how: How = How(), size: int = 0) -> tuple[Callable[[], object],
     return product, 2.0 * n**3
 
 
-def measure(name: str, of: Shape, steps: int, how: How = How(), peak: int = 0) -> dict[str, Any]:
+def measure(name: str, of: Shape, steps: int, how: How = ON_CPU, peak: int = 0) -> dict[str, Any]:
     """One row of the table: medians over so many steps, after three to warm up."""
     step, clock = our_step(of, how), clock_of(how.device)
     product, flops = peak_product(how, peak)
