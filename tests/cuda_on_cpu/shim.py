@@ -63,7 +63,7 @@ class Module:
     def __init__(self, source: str, options: tuple[str, ...] = ()):
         names = re.findall(ENTRY, source)
         exports = "\n".join(f"SHIM_EXPORT({name})" for name in names)
-        code = f'#line 1 "kernel.cu"\n{source}\n{exports}\n'
+        code = f'namespace {{\n#line 1 "kernel.cu"\n{source}\n}}\n{exports}\n'
         defines = [o for o in options if o.startswith("-D")]
         seed = "".join([code, (HERE / "shim.h").read_text(), *defines])
         folder = Path(tempfile.gettempdir()) / f"cuda-on-cpu-{os.getuid()}"
@@ -94,11 +94,12 @@ class Kernel:
         self.name, self.run = name, getattr(library, "shim_run_" + name)
         signature = getattr(library, "shim_sig_" + name)
         signature.restype = ctypes.c_char_p
-        inside = re.search(r"with A = \{(.*?)\}", signature().decode()).group(1)
+        inside = re.search(r"with A = \{(.*)\}\]", signature().decode()).group(1)
         self.parameters = []
         for text in inside.split(", "):
             bare = text.replace("const", "").replace("__restrict__", "").replace("*", "").strip()
-            self.parameters.append((text, "*" in text, "const" in text, np.dtype(TYPES[bare])))
+            dtype = np.dtype(TYPES[bare]) if bare in TYPES else None  # a struct, by value
+            self.parameters.append((text, "*" in text, "const" in text, dtype))
         self.max_dynamic_shared_size_bytes = 48 * 1024
 
     def __call__(self, grid, block, args, shared_mem=0, schedule=(0, 1)):
@@ -110,6 +111,8 @@ class Kernel:
         for i, (a, (text, pointer, const, dtype)) in enumerate(zip(args, self.parameters)):
             if pointer and a is None:
                 values.append(np.uint64(0))
+            elif dtype is None:
+                values.append(a)
             elif getattr(a, "dtype", None) != dtype or pointer != isinstance(a, np.ndarray):
                 raise TypeError(f"{self.name}: argument {i}, {a!r:.60}, is not a {text}")
             elif pointer:
