@@ -10,7 +10,6 @@ JSON line.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 import tinytensor as tt
 from gpt.errors import command
 
+from . import flags
 from .shapes import DTYPES, How, captured
 from .step import PEAK_ON_CUDA, peak_product
 from .timing import clock_of, single
@@ -103,7 +103,7 @@ def measure(device: str, n: int, nbytes: int) -> Iterator[dict[str, Any]]:
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.ceilings", description=__doc__)
+    parser = flags.parser("benchmarks.ceilings", __doc__)
     parser.add_argument("--device", default="cuda", help="cuda or cuda:N (default: cuda)")
     parser.add_argument("--size", type=int, default=PEAK_ON_CUDA, help="rows of the matrices")
     parser.add_argument("--bytes", type=int, default=2**30, help="of the copy")

@@ -28,7 +28,7 @@ from typing import Any
 import tinytensor as tt
 from gpt.errors import command
 
-from . import course, sizes
+from . import course, flags, sizes
 from .cases import SIZES, cases, cold
 from .timing import calibrate, clock_of, time_calls
 
@@ -127,9 +127,7 @@ def against_reference(names: list[str], device: str, dtype: str) -> list[dict]:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.kernels", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = flags.parser("benchmarks.kernels", __doc__)
     add = parser.add_argument
     add("ops", nargs="*", metavar="OP")
     add("--device", default="auto", help="cpu, cuda, cuda:N, or auto: cuda where it works")

@@ -64,6 +64,7 @@ ON_CUDA = {
     "gpt2-124M-1024": shape(1024, 768, 12, 12, 32, vocab=50304),
     "256/384/6/6/64": shape(256, 384, 6, 6, 64),
 }
+WARM_UP = 3  # calls before a capture
 DTYPES = ("float32", "tf32", "bfloat16", "float16")
 
 
@@ -133,8 +134,11 @@ def forward(
 
 def training_step(
     model: Any, ids: tuple[np.ndarray, np.ndarray], lib: Any = tt, how: How = ON_CPU
-) -> Callable[[], object]:
-    """A call that does one step: loss, gradients, clipping, AdamW. `lib` has PyTorch's names."""
+) -> Callable[[], Any]:
+    """A call that does one step: loss, gradients, clipping, AdamW. `lib` has PyTorch's names.
+
+    It returns the loss, unread; as a graph, nothing.
+    """
     on_cuda = how.device.startswith("cuda")
     parameters = list(model.parameters())
     own = {} if lib is tt or not on_cuda else {"fused": True, "capturable": how.graph}
@@ -142,26 +146,27 @@ def training_step(
     loss_of = forward(model, ids, lib, how)
     scaler = lib.amp.GradScaler("cuda") if how.dtype == "float16" else None
 
-    def step() -> None:
+    def step() -> Any:
         optimizer.zero_grad()
         loss = loss_of()
         if scaler is None:
             loss.backward()
             lib.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
-            return
+            return loss.detach()
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
         lib.nn.utils.clip_grad_norm_(parameters, 1.0)
         scaler.step(optimizer)
         scaler.update()
+        return loss.detach()
 
     return captured(step, lib.cuda) if how.graph and on_cuda else step
 
 
-def captured(f: Callable[[], object], cuda: Any, warm_up: int = 3) -> Callable[[], object]:
-    """f as one CUDA graph: a call replays what one call of f does."""
-    for _ in range(warm_up):  # compiles kernels and makes what stays: moments
+def captured(f: Callable[[], object], cuda: Any) -> Callable[[], Any]:
+    """f, which is called WARM_UP times, as one CUDA graph: a call does what one of f does."""
+    for _ in range(WARM_UP):  # compiles kernels and makes what stays: moments
         f()
     cuda.synchronize()
     graph = cuda.CUDAGraph()
