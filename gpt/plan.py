@@ -18,6 +18,7 @@ from .config import CommandLine, Config
 from .errors import UserError, command
 from .estimate import Cost, seconds_per_token
 from .machine import device_memory
+from .precision import Precision
 from .progress import quantity
 
 GB, MB = 1 << 30, 1 << 20
@@ -33,6 +34,7 @@ def main() -> int:
         saved = Checkpoint.find(asked.resume)
         config, tokenizer = asked.resumed(saved.config), saved.tokenizer
     device = tt.backend.resolve(config.run.device)
+    Precision(config.run.dtype, device)
     config = source.settled(config, source.load(config, tokenizer))
     if asked.auto_batch:
         config = fitted(config, device)
