@@ -21,6 +21,7 @@ from .errors import out_of_memory
 from .estimate import USABLE, Cost
 from .machine import device_memory
 from .state import TrainingState
+from .update import update_of
 
 
 def fitted(config: Config, device: Any) -> Config:
@@ -74,16 +75,13 @@ def trial(config: Config, device: Any) -> Callable[[int, int], None]:
     """A step as training takes it, of a model that is thrown away, on a batch of any size."""
     with nn.init.skipped():
         state = TrainingState.new(config, None, device)  # type: ignore[arg-type]  # reads no text
-    parameters = list(state.model.parameters())
+    update = update_of(state, device)
 
     def step(batch: int, sequences: int) -> None:
         rows = np.zeros((batch, config.gpt.block_size), np.int64)
         data = (rows,) * (3 if config.data.document_attention else 2)
-        state.gradients([data] * min(2, sequences // batch))
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        state.optimizer.step()
-        if state.ema:
-            state.ema.update(1)
+        loss = state.gradients([data] * min(2, sequences // batch))
+        update(0, loss, tt.default_generator.get_state())
 
     return step
 

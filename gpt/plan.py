@@ -21,6 +21,7 @@ from .errors import UserError, command, out_of_memory
 from .estimate import Cost, seconds_per_token
 from .fit import divisor, fitted
 from .machine import device_memory
+from .precision import Precision
 from .progress import quantity
 
 GB, MB = 1 << 30, 1 << 20
@@ -36,6 +37,7 @@ def main() -> int:
         saved = Checkpoint.find(asked.resume)
         config, tokenizer = asked.resumed(saved.config), saved.tokenizer
     device = tt.backend.resolve(config.run.device)
+    Precision(config.run.dtype, device)
     config = source.settled(config, source.load(config, tokenizer))
     if asked.auto_batch:
         config = fitted(config, device)
