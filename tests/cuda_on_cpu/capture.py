@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .device import CUDARuntimeError, Memory, current, wait
+from .shim import poisoned
 
 
 def launched(function):
@@ -68,7 +69,7 @@ class Capture:
                 memory.array[...] = contents
         for array in self.own:
             if array.flags.writeable:
-                poison(array)
+                poisoned(array)
         self.before.clear()
         return Graph(self)
 
@@ -147,11 +148,3 @@ def arrays_of(result: Any) -> list:
     if type(result) in (list, tuple):
         return [a for r in result for a in arrays_of(r)]
     return [result] if hasattr(result, "_memory") else []
-
-
-def poison(a: np.ndarray) -> None:
-    """Memory as it comes: whoever reads it before writing gets NaN, or the largest integer."""
-    if a.dtype.kind in "fV":
-        a.fill(np.nan)
-    elif a.dtype.kind in "iu":
-        a.fill(np.iinfo(a.dtype).max)
