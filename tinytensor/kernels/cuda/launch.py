@@ -3,7 +3,8 @@
     forward = kernel("norm", "layer_norm_forward")       # of norm.cu
     forward(grid, block, out, x, weight, np_or_python_scalar, shared=bytes)
 
-The parameters are read in the source, so what is checked is what is compiled. A source is compiled
+The parameters are read in the source, so what is checked is what is compiled. A struct of the
+source's own goes by value: a NumPy array of its size. A source is compiled
 per storage type (`real` in it: the dtype of the arrays passed for `real*`) and device.
 """
 
@@ -88,6 +89,9 @@ class Kernel:
         real = ""
         passed = []
         for parameter, value in zip(self.parameters, args):
+            if not parameter.pointer and parameter.type not in TYPES:  # a struct, by value
+                passed.append(value)
+                continue
             if not parameter.pointer:
                 passed.append(np.dtype(TYPES[parameter.type]).type(value))
                 continue
