@@ -35,7 +35,7 @@ class Capture:
         self.inside = False  # an operation, whose parts are not noted again
         self.notes: list[tuple] = []
         self.borrowed: list[weakref.ref] = []  # memory of others that launches will touch
-        self.own: list[np.ndarray] = []  # made here: the graph's own pool keeps it
+        self.own: list[Memory] = []  # made here: the graph's own pool keeps it
 
     def note(self, function, args, kwargs):
         self.inside = True
@@ -44,7 +44,7 @@ class Capture:
         finally:
             self.inside = False
         made = arrays_of(result)
-        self.own += [a._memory.array for a in made if id(a._memory) not in self.before]
+        self.own += [a._memory for a in made if id(a._memory) not in self.before]
         outputs = [a._a for a in made]
         self.notes.append((function, self.addressed(args), self.addressed(kwargs), outputs))
         return result
@@ -67,9 +67,9 @@ class Capture:
         for memory, contents in self.before.values():
             if memory.array.flags.writeable:
                 memory.array[...] = contents
-        for array in self.own:
-            if array.flags.writeable:
-                poisoned(array)
+        for memory in self.own:
+            if memory.array.flags.writeable:
+                poisoned(memory.array)
         self.before.clear()
         return Graph(self)
 

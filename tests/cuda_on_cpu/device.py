@@ -7,6 +7,8 @@ import weakref
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 COUNT = 2  # cuda:0 and cuda:1
 
 
@@ -104,12 +106,17 @@ class Memory:
     used = [0] * COUNT
     live: weakref.WeakSet[Memory] = weakref.WeakSet()
 
-    def __init__(self, array: Any):
-        """array: the numbers in it, a numpy.ndarray."""
+    def __init__(self, array: np.ndarray):
+        """array: the numbers in it."""
         self.array = array
         self.device_id, self.size = current.device, -(-array.nbytes // 512) * 512
         Memory.used[self.device_id] += self.size
         Memory.live.add(self)
+
+    def holds(self, address: int, size: int) -> bool:
+        """Are these bytes in it?"""
+        start, end = np.lib.array_utils.byte_bounds(self.array)
+        return start <= address and address + size <= end
 
     def __del__(self):
         Memory.used[self.device_id] -= self.size
