@@ -102,24 +102,25 @@ class Device:
 class Memory:
     """What one allocation takes of a device's pool, in units of 512 bytes as CuPy's."""
 
-    __slots__ = ("device_id", "size", "array", "__weakref__")
+    __slots__ = ("device_id", "size", "array", "bounds", "__weakref__")
     used = [0] * COUNT
     live: weakref.WeakSet[Memory] = weakref.WeakSet()
 
     def __init__(self, array: np.ndarray):
         """array: the numbers in it."""
         self.array = array
+        self.bounds = np.lib.array_utils.byte_bounds(array)  # first address, one after the last
         self.device_id, self.size = current.device, -(-array.nbytes // 512) * 512
         Memory.used[self.device_id] += self.size
         Memory.live.add(self)
 
     def holds(self, address: int, size: int) -> bool:
         """Are these bytes in it?"""
-        start, end = np.lib.array_utils.byte_bounds(self.array)
-        return start <= address and address + size <= end
+        return self.bounds[0] <= address and address + size <= self.bounds[1]
 
     def __del__(self):
         Memory.used[self.device_id] -= self.size
+        del Memory.live[id(self)]
 
 
 class MemoryPointer:
