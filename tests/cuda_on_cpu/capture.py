@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .device import CUDARuntimeError, Memory, current, wait
+from .shim import poisoned
 
 
 def launched(function):
@@ -34,7 +35,7 @@ class Capture:
         self.inside = False  # an operation, whose parts are not noted again
         self.notes: list[tuple] = []
         self.borrowed: list[weakref.ref] = []  # memory of others that launches will touch
-        self.own: list[np.ndarray] = []  # made here: the graph's own pool keeps it
+        self.own: list[Memory] = []  # made here: the graph's own pool keeps it
 
     def note(self, function, args, kwargs):
         self.inside = True
@@ -43,7 +44,7 @@ class Capture:
         finally:
             self.inside = False
         made = arrays_of(result)
-        self.own += [a._memory.array for a in made if id(a._memory) not in self.before]
+        self.own += [a._memory for a in made if id(a._memory) not in self.before]
         outputs = [a._a for a in made]
         self.notes.append((function, self.addressed(args), self.addressed(kwargs), outputs))
         return result
@@ -66,9 +67,9 @@ class Capture:
         for memory, contents in self.before.values():
             if memory.array.flags.writeable:
                 memory.array[...] = contents
-        for array in self.own:
-            if array.flags.writeable:
-                poison(array)
+        for memory in self.own:
+            if memory.array.flags.writeable:
+                poisoned(memory.array)
         self.before.clear()
         return Graph(self)
 
@@ -147,11 +148,3 @@ def arrays_of(result: Any) -> list:
     if type(result) in (list, tuple):
         return [a for r in result for a in arrays_of(r)]
     return [result] if hasattr(result, "_memory") else []
-
-
-def poison(a: np.ndarray) -> None:
-    """Memory as it comes: whoever reads it before writing gets NaN, or the largest integer."""
-    if a.dtype.kind in "fV":
-        a.fill(np.nan)
-    elif a.dtype.kind in "iu":
-        a.fill(np.iinfo(a.dtype).max)

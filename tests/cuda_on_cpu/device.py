@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 COUNT = 2  # cuda:0 and cuda:1
 
 
@@ -149,14 +151,15 @@ class MemoryHook:
 class Memory:
     """What one allocation takes of a device's pool, in units of 512 bytes as CuPy's."""
 
-    __slots__ = ("device_id", "size", "array", "__weakref__")
+    __slots__ = ("device_id", "size", "array", "bounds", "__weakref__")
     used = [0] * COUNT
     live: weakref.WeakSet[Memory] = weakref.WeakSet()
     total = 2**33  # bytes of each device
 
-    def __init__(self, array: Any):
-        """array: the numbers in it, a numpy.ndarray."""
+    def __init__(self, array: np.ndarray):
+        """array: the numbers in it."""
         self.array, size = array, array.nbytes
+        self.bounds = np.lib.array_utils.byte_bounds(array)  # first address, one after the last
         self.device_id, self.size = current.device, -(-size // 512) * 512
         used = Memory.used[self.device_id]
         if used + self.size > Memory.total:
@@ -167,6 +170,10 @@ class Memory:
         Memory.used[self.device_id] += self.size
         Memory.live.add(self)
         self._tell("malloc_postprocess", size=size)
+
+    def holds(self, address: int, size: int) -> bool:
+        """Are these bytes in it?"""
+        return self.bounds[0] <= address and address + size <= self.bounds[1]
 
     def __del__(self):
         Memory.used[self.device_id] -= self.size

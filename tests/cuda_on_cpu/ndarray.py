@@ -1,7 +1,7 @@
 """An array on a device: composition over a numpy.ndarray that nobody outside can reach.
 
 What CuPy's array does, this does; what CuPy refuses, this refuses with CuPy's words. Two rules of
-the house are stricter: memory from `empty` holds NaN, and a kernel that touches another device's
+the house are stricter: memory from `empty` holds poison, and a kernel that touches another device's
 memory fails (on GPUs with peer access CuPy would warn and go on, slowly).
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .capture import launched, poison
+from .capture import launched
 from .device import Device, Memory, MemoryPointer, current, not_captured, wait
+from .shim import poisoned
 
 IMPLICIT = (
     "Implicit conversion to a NumPy array is not allowed. "
@@ -247,11 +248,6 @@ def _rebuilt(host):
 
 
 # ------------------------------------------------------------------------------ in and out
-
-
-def poisoned(a: np.ndarray) -> np.ndarray:
-    poison(a)
-    return a
 
 
 def supported(dtype: np.dtype) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
-from . import shim
+from . import cublas, shim
 from .capture import Stream, launched
 from .device import (
     COUNT,
@@ -137,13 +137,19 @@ cupy = _made()
 cupyx = _module(
     "cupyx", allow_synchronize=lambda allow: nullcontext() if allow else no_waiting()
 )
+CUBLASLT = cublas.Library()  # and what the engine keeps for it, over all installations
+_contexts: dict = {}
 
 
 @contextmanager
 def installed():
     """Inside, `import cupy` finds the stand-in, and tinytensor's `cuda` is it."""
     from tinytensor import backend
+    from tinytensor.kernels.cuda import cublaslt
 
+    load, contexts = cublaslt.load, cublaslt.contexts
+    cublaslt.load, cublaslt.contexts = lambda: CUBLASLT, _contexts
+    cublaslt.library.cache_clear()
     modules = {"cupy": cupy, "cupy.cuda": cupy.cuda, "cupyx": cupyx}
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
@@ -157,4 +163,6 @@ def installed():
             else:
                 sys.modules[name] = module
         backend.cupy.cache_clear()
+        cublaslt.load, cublaslt.contexts = load, contexts
+        cublaslt.library.cache_clear()
         current.device = 0
