@@ -61,7 +61,7 @@ def by_torch(dtype: str, n: int) -> Callable[[], object] | None:
     return lambda: torch.matmul(a, b)
 
 
-def products(device: str, n: int) -> Iterator[tuple[str, str, float]]:
+def products(device: str, n: int, seconds: float) -> Iterator[tuple[str, str, float]]:
     """Dtype, library and FLOP/s."""
     flops, clock = 2.0 * n**3, clock_of(device)
     for dtype in DTYPES:
@@ -70,35 +70,35 @@ def products(device: str, n: int) -> Iterator[tuple[str, str, float]]:
         table = {"tinytensor": ours, "CuPy": by_cupy(dtype, n), "PyTorch": by_torch(dtype, n)}
         for name, product in table.items():
             if product is not None:
-                yield dtype, name, flops / single(product, 7, 0.1, clock)
+                yield dtype, name, flops / single(product, 7, seconds, clock)
 
 
-def launches(device: str) -> Iterator[tuple[str, float]]:
+def launches(device: str, seconds: float) -> Iterator[tuple[str, float]]:
     """Seconds a call."""
     a = tt.ones(1, device=device)
     xp = tt.backend.namespace_of(a.array)
-    out, clock = a.array.copy(), clock_of(device)
+    out, how = a.array.copy(), (7, seconds, clock_of(device))
     raw = lambda: xp.add(a.array, a.array, out=out)  # noqa: E731
-    yield "a kernel, by CuPy", single(raw, clock=clock)
-    yield "an op, by tinytensor", single(lambda: a + a, clock=clock)
+    yield "a kernel, by CuPy", single(raw, *how)
+    yield "an op, by tinytensor", single(lambda: a + a, *how)
 
     def many() -> None:
         for _ in range(LAUNCHES):
             raw()
 
-    yield "a kernel in a graph", single(captured(many, tt.cuda), clock=clock) / LAUNCHES
+    yield "a kernel in a graph", single(captured(many, tt.cuda), *how) / LAUNCHES
 
 
-def measure(device: str, n: int, nbytes: int) -> Iterator[dict[str, Any]]:
+def measure(device: str, n: int, nbytes: int, seconds: float) -> Iterator[dict[str, Any]]:
     """Row by row: what, how much, and the unit."""
     move, moved = copy(device, nbytes)
-    yield {"what": "memory, a copy", "value": moved / single(move, 7, clock=clock_of(device)) / 1e9,
-           "unit": "GB/s"}  # fmt: skip
-    for dtype, library, rate in products(device, n):
+    rate = moved / single(move, 7, seconds, clock_of(device))
+    yield {"what": "memory, a copy", "value": rate / 1e9, "unit": "GB/s"}
+    for dtype, library, rate in products(device, n, seconds):
         yield {"what": f"product, {dtype}, by {library}", "dtype": dtype, "value": rate / 1e12,
                "unit": "TFLOP/s"}  # fmt: skip
-    for what, seconds in launches(device):
-        yield {"what": f"launch, {what}", "value": seconds * 1e6, "unit": "us"}
+    for what, took in launches(device, seconds):
+        yield {"what": f"launch, {what}", "value": took * 1e6, "unit": "us"}
 
 
 @command
@@ -107,10 +107,11 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", help="cuda or cuda:N (default: cuda)")
     parser.add_argument("--size", type=int, default=PEAK_ON_CUDA, help="rows of the matrices")
     parser.add_argument("--bytes", type=int, default=2**30, help="of the copy")
+    parser.add_argument("--seconds", type=float, default=0.1, help="of a measurement, 7 of each")
     args = parser.parse_args()
     tt.cuda.set_device(args.device)
     rows = []
-    for row in measure(args.device, args.size, args.bytes):
+    for row in measure(args.device, args.size, args.bytes, args.seconds):
         rows.append(row)
         print(f"{row['what']:36} {row['value']:10.2f} {row['unit']}", flush=True)
     print(json.dumps({"benchmark": "ceilings", "device": args.device, "rows": rows}))

@@ -27,6 +27,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m cuda` are the tests that ask for the fixture of this name."""
+    for item in items:
+        if "cuda" in getattr(item, "fixturenames", ()):
+            item.add_marker("cuda")
+
+
 @pytest.fixture
 def cuda(request: pytest.FixtureRequest) -> Iterator[str]:
     """The device 'cuda': a stand-in for CuPy on this CPU, or with `--device cuda` a real GPU."""

@@ -22,7 +22,7 @@ TINY = "8/8/1/1/2"
          "--prompt-tokens", "2", "--batch", "1"],
         ["kernels", "add", "--device", "cuda", "--compare", "sizes", "course", "--seconds",
          "0.0001", "--course-size", "9"],
-        ["ceilings", "--size", "8", "--bytes", "512"],
+        ["ceilings", "--size", "8", "--bytes", "512", "--seconds", "0.001"],
     ],
     ids=lambda command: command[0],
 )  # fmt: skip

@@ -101,19 +101,26 @@ def work(device: str) -> None:
     """What is recorded."""
     table = cases(SMALL)
     for dtype in ("float32", "float16", "bfloat16"):
-        for name in with_kernels("cupy"):
-            if name in table:
-                try:
-                    call(table[name], device, dtype)()
-                except (TypeError, ValueError, NotImplementedError) as error:
-                    print(f"{name}: not in {dtype}: {str(error)[:80]}")
+        for name in (n for n in with_kernels("cupy") if n in table):
+            with going_on(f"{name} in {dtype}"):
+                call(table[name], device, dtype)()
     for dtype in DTYPES:
-        tt.manual_seed(0)
-        of = named(TINY)
-        model = GPT(replace(of.config, dropout=0.1)).to(device)
-        step = training_step(model, of.ids(), how=How(device, dtype))
-        for _ in range(2):
-            step()
+        with going_on(f"a training step in {dtype}"):
+            tt.manual_seed(0)
+            of = named(TINY)
+            model = GPT(replace(of.config, dropout=0.1)).to(device)
+            step = training_step(model, of.ids(), how=How(device, dtype))
+            for _ in range(2):
+                step()
+
+
+@contextmanager
+def going_on(what: str) -> Iterator[None]:
+    """What cannot be done is said, and is the tests' affair: here launches are gathered."""
+    try:
+        yield
+    except (TypeError, ValueError, NotImplementedError) as error:
+        print(f"{what}: {type(error).__name__}: {str(error)[:100]}")
 
 
 def compare(path: Path) -> list[dict[str, Any]]:
@@ -168,6 +175,8 @@ def judged(name: str, kind: str, theirs: np.ndarray, shim: np.ndarray) -> dict[s
 def main() -> int:
     parser = flags.parser("cuda_on_cpu.replay", __doc__)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--work", action="store_true", help="do what would be recorded, each array "
+                        "in memory of its own: for compute-sanitizer")  # fmt: skip
     parser.add_argument("--compare", metavar="FILE", help="on the `cuda` of this process")
     args = parser.parse_args()
     if args.compare:
@@ -180,6 +189,11 @@ def main() -> int:
         print(json.dumps({"benchmark": "replay", "rows": rows}))
         return 0 if rows and all(row["ok"] for row in rows) else 1
     tt.cuda.set_device(args.device)
+    if args.work:
+        tt.backend.cupy().cuda.set_allocator(None)
+        work(args.device)
+        print("done")
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "launches.npz"
         with recording() as found:
