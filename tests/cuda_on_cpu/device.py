@@ -120,7 +120,6 @@ class Memory:
 
     def __del__(self):
         Memory.used[self.device_id] -= self.size
-        del Memory.live[id(self)]
 
 
 class MemoryPointer:
