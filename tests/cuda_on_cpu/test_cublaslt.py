@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tinytensor.errors import DeviceError
-from tinytensor.kernels.cuda import cublaslt, gemm
+from tinytensor.kernels.cuda import cublaslt, gemm, plans
 
 from . import cublas
 
@@ -127,14 +127,14 @@ def test_attributes(library, kind):
 
 def test_a_plan_is_accepted(library, monkeypatch):
     """All that a Plan sets, in real descriptors; only the search for an algorithm is missing."""
-    monkeypatch.setattr(gemm.Plan, "_chosen", lambda self, p, context: None)
+    monkeypatch.setattr(plans.Plan, "_chosen", lambda self, p, context: None)
     for dtype, out_dtype, batch in (("bfloat16", "float32", 1), ("float64", "float64", 6)):
         for epilogue in gemm.EPILOGUES.values():
-            problem = gemm.Problem(
+            problem = plans.Problem(
                 dtype, out_dtype, False, (3, 5, 7), batch, (True, 8, 60), (False, 5, 0), (5, 15),
                 epilogue, 8, (16, 16, 16, 16, 16),
             )  # fmt: skip
-            gemm.Plan(problem, None, (1024, 2048))
+            plans.Plan(problem, None, (1024, 2048))
 
 
 def test_without_a_gpu_the_library_says_so(library, monkeypatch):

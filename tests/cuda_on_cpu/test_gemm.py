@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tinytensor import backend, precision
 from tinytensor.errors import ArgumentError, DeviceError, DtypeError, ShapeError
-from tinytensor.kernels.cuda import cublaslt
+from tinytensor.kernels.cuda import cublaslt, plans
 from tinytensor.kernels.cuda import gemm as module
 from tinytensor.kernels.cuda.gemm import aux_like, gemm
 
@@ -51,8 +51,8 @@ def refused(request, calls):
         context.plans = {}
     yield CUBLASLT.refused
     CUBLASLT.refused.clear()
-    for device, plans in before.items():
-        cublaslt.contexts[device].plans = plans
+    for device, known in before.items():
+        cublaslt.contexts[device].plans = known
 
 
 def numbers(rng, shape, dtype):
@@ -259,7 +259,7 @@ def test_refusals(cupy):
 
 
 def test_old_plans_make_room(monkeypatch, calls, cupy):
-    monkeypatch.setattr(module, "MOST_PLANS", 3)
+    monkeypatch.setattr(plans, "MOST_PLANS", 3)
     context = cublaslt.context(0)
     monkeypatch.setattr(context, "plans", {})
     living = len([o for o in CUBLASLT.objects.values() if "destroyed" not in o.kind])
@@ -281,7 +281,7 @@ def operands(monkeypatch, change, through="_read"):
 
 def attributes(monkeypatch, attribute, change):
     """The attribute is set to something else, or not at all."""
-    set_ = module.Descriptor.set
+    set_ = plans.Descriptor.set
 
     def other(self, which, value):
         if (self.kind, which) != attribute:
@@ -289,19 +289,19 @@ def attributes(monkeypatch, attribute, change):
         elif change is not None:
             set_(self, which, change(value))
 
-    monkeypatch.setattr(module.Descriptor, "set", other)
+    monkeypatch.setattr(plans.Descriptor, "set", other)
 
 
 def forget_pointers(monkeypatch):
     """Pointers are those of the call that made the plan."""
-    point, seen = module.Plan.point, set()
+    point, seen = plans.Plan.point, set()
 
     def once(self, *pointers):
         if self not in seen:
             seen.add(self)
             point(self, *pointers)
 
-    monkeypatch.setattr(module.Plan, "point", once)
+    monkeypatch.setattr(plans.Plan, "point", once)
 
 
 AUX, AUX_LD = ("MatmulDesc", 11), ("MatmulDesc", 12)
@@ -328,8 +328,8 @@ MISTAKES = {
     "another epilogue": lambda m: attributes(m, ("MatmulDesc", 7), lambda v: v ^ 34 or 1),
     "alignment": lambda m: attributes(m, (PREFERENCE, 8), lambda v: 256),
     "workspace": lambda m: m.setattr(cublaslt, "WORKSPACE", 2**26),
-    "alpha in double": lambda m: m.setattr(module, "c_float", ctypes.c_double),
-    "type of out": lambda m: m.setitem(module.TYPES, "float32", 1),
+    "alpha in double": lambda m: m.setattr(plans, "c_float", ctypes.c_double),
+    "type of out": lambda m: m.setitem(plans.TYPES, "float32", 1),
     "accumulator": lambda m: m.setattr(cublaslt, "CUBLAS_COMPUTE_32F", 64),
     "a width": lambda m: m.setitem(
         cublaslt.ATTRIBUTES["MatmulDesc"], cublaslt.CUBLASLT_MATMUL_DESC_EPILOGUE, ctypes.c_int64
@@ -361,7 +361,7 @@ def exercise(cp):
         one = np.eye(7, dtype=np.float32)
         odd = cp.zeros(50, np.float32)[1:].reshape(7, 7)  # at an odd address
         close(gemm(cp.asarray(one), cp.asarray(one), odd), one, 7, np.float32)
-    assert not module.without_algorithm()
+    assert not plans.without_algorithm()
 
 
 @pytest.mark.parametrize("mistake", [None, *MISTAKES])
