@@ -1,4 +1,4 @@
-"""Linear layers, matrix products, the GELU MLP through gemm: biases, GELU, their gradients ride along.
+"""Linear layers, matmul and the GELU MLP through gemm: biases, GELU, their gradients ride along.
 
 Beside an x in half precision, weight and bias may be float32, the copies that an optimizer keeps:
 they are cast here, once for forward and backward, and their gradients are float32 as they come out
@@ -81,7 +81,7 @@ def _(xp: Any, x: Array, y: Array) -> Array:  # its rules go through it as well
     return gemm(x, y) if multiplies(x) else _matmul.op.forward(xp, x, y)
 
 
-# ------------------------------------------------------------------------------ linear, GELU, linear
+# ------------------------------------------------------------------------------ the GELU MLP
 
 
 @_mlp.kernel("cuda")
