@@ -60,6 +60,7 @@ class Training:
             check_out(config.run.out)
         loggers.check(config.run.log_to)
         self.device = tt.backend.resolve(config.run.device)
+        Precision(config.run.dtype, self.device)  # or say that it cannot be
         self.also: source.Source | None = None
         known = saved or start
         self.source = source.load(config, known.tokenizer if known else None)
@@ -67,7 +68,6 @@ class Training:
         if auto_batch:
             config = fitted(config, self.device)
         self.config = config
-        Precision(config.run.dtype, self.device)
         self.plan = Plan(config, self.device)
         self.plan.check()
         self.batches = self.source.batches(config, "train", "train")
