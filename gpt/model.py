@@ -181,7 +181,8 @@ class GPT(nn.Module):
     def cache(self, rows: int, slots: int | None = None) -> KVCache:
         """Room for the keys and values of `rows` sequences of up to `slots` tokens."""
         weight = self.wte.weight
-        return KVCache(self.config, rows, slots, device=weight.device, dtype=weight.dtype)
+        dtype = tt.get_autocast_dtype(weight.device.type) or weight.dtype
+        return KVCache(self.config, rows, slots, device=weight.device, dtype=dtype)
 
     def generate(self, idx: tt.Tensor, max_new_tokens: int, **options: Any) -> tt.Tensor:
         """idx (B, T) continued: see gpt.decoding.generate."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from time import monotonic, perf_counter
 
 import tinytensor as tt
-from tinytensor import nn
 
 from . import checkpoint, crash, finetune, loggers, pretrained, report, samples, source
 from .checkpoint import Checkpoint, CheckpointError
@@ -24,11 +23,13 @@ from .evaluate import evaluate
 from .interrupt import Interrupt
 from .plan import Plan, fitted
 from .plot import plot
+from .precision import Precision
 from .progress import Progress
 from .resume import reopen
 from .run import Run, check_out
 from .schedule import learning_rate
 from .state import TrainingState
+from .update import update_of
 
 DRAWN_EVERY = 30  # seconds between drawings of the curve
 
@@ -59,6 +60,7 @@ class Training:
             check_out(config.run.out)
         loggers.check(config.run.log_to)
         self.device = tt.backend.resolve(config.run.device)
+        Precision(config.run.dtype, self.device)  # or say that it cannot be
         self.also: source.Source | None = None
         known = saved or start
         self.source = source.load(config, known.tokenizer if known else None)
@@ -83,6 +85,7 @@ class Training:
         if saved is not None:
             self.state.restore(saved)
             self.warnings = self.state.differences(saved)
+        self.update = update_of(self.state, self.device)
         self.counts = self.source.counts()
         self.folder = run or Run.create(config)
         if run is not None:
@@ -102,7 +105,7 @@ class Training:
             if not self.over():
                 print(report.stopped(self, saved))
                 return 128 + stop.asked
-            with self.state.averaged():
+            with self.state.evaluating():
                 print(report.conclusion(self))
         return 0
 
@@ -121,16 +124,16 @@ class Training:
         while not self.over() and not stop.asked:
             start = perf_counter()
             lr = learning_rate(state.step, config.optim)
-            rng = tt.default_generator.get_state()
             loss, norm = self.step(state.step, lr)
-            if self.guard.why:
-                self.left_out(show, rng)
+            if self.update.at_once:
+                self.hear(show)
             done = state.step = state.step + 1
             unread += 1
             show.step(done)
             exam_due = done % config.eval.eval_every == 0 or done == steps
             due = exam_due or done == 1 or done % config.eval.log_every == 0
             if due:  # reading a number waits for the device
+                self.hear(show)
                 metrics = {"train_loss": loss.item(), "lr": lr, "grad_norm": norm.item()}
             seconds += perf_counter() - start
             if due:
@@ -142,23 +145,20 @@ class Training:
                     metrics |= self.examine(show)
                 self.folder.log(done, **metrics)
             if config.eval.sample_every and done % config.eval.sample_every == 0:
-                with state.averaged():
+                with state.evaluating():
                     samples.write(state, self.source, self.folder)
             if self.save_due(exam_due):
+                self.hear(show)
                 self.save()
+        self.hear(show)
 
     def step(self, step: int, lr: float) -> tuple[tt.Tensor, tt.Tensor]:
         """One optimizer step, unless the guard forbids it; its loss and gradient norm, unread."""
-        accum, clip = self.config.optim.grad_accum, self.config.optim.grad_clip
+        accum, rng = self.config.optim.grad_accum, tt.default_generator.get_state()
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         total = self.state.gradients(self.batches.batch(step * accum + i) for i in range(accum))
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip or math.inf)
-        if self.guard.allows(total, norm):
-            self.optimizer.step()
-            if self.state.ema:
-                self.state.ema.update(step + 1)
-        return total, norm
+        return total, self.update(step, total, rng)
 
     def over(self) -> bool:
         """Whether the run has come to its end, by its number of steps or by its patience."""
@@ -176,7 +176,7 @@ class Training:
 
     def examine(self, show: Progress) -> dict[str, float]:
         """Losses on the batches that stay the same, printed beside the floor."""
-        with self.state.averaged():
+        with self.state.evaluating():
             count = self.config.eval.eval_batches
             losses = {name: evaluate(self.model, batches, count, self.device)
                       for name, batches in self.exams.items()}  # fmt: skip
@@ -199,17 +199,18 @@ class Training:
             return of.final_loss(self.model, plainly(self.config), self.device)
         return self.source.final_loss(self.model, self.config, self.device)
 
-    def left_out(self, show: Progress, rng: tuple[int, int]) -> None:
-        """Say that the step is not taken; stop where that happens again and again."""
-        step = self.state.step + 1
-        show.print(f"step {step:>6}   left out: {self.guard.why}")
-        if self.guard.exhausted:
-            kept = crash.dump(self.state, self.folder, self.batches, rng)
-            raise UserError(
-                f"step {step}: {self.guard.why}; {self.guard.in_a_row} steps in a row were left "
-                "out: lower --lr, raise --warmup-steps, or set --grad-clip\n"
-                f"the state before it and its batch are kept: python -m gpt.replay {kept}"
-            )
+    def hear(self, show: Progress) -> None:
+        """Say which steps were not taken; stop where that happened again and again."""
+        for step, rng in self.update.left_out():
+            show.print(f"step {step + 1:>6}   left out: {self.guard.why}")
+            if self.guard.exhausted:  # nothing has changed since
+                self.state.step = step
+                kept = crash.dump(self.state, self.folder, self.batches, rng)
+                raise UserError(
+                    f"step {step + 1}: {self.guard.why}; {self.guard.in_a_row} steps in a row were "
+                    "left out: lower --lr, raise --warmup-steps, or set --grad-clip\n"
+                    f"the state before it and its batch are kept: python -m gpt.replay {kept}"
+                )
 
     def save_due(self, examined: bool) -> bool:
         """Whether this step is to be kept: its turn, or the best so far where that is asked for."""

@@ -101,8 +101,8 @@ class Optimizer:
         """Raise ArgumentError unless the settings of a group make sense."""
         for name in NOT_NEGATIVE:
             value = group.get(name, 0)
-            if name == "lr" and isinstance(value, Variable):
-                continue  # on a GPU: not to be waited for
+            if name == "lr" and not isinstance(getattr(value, "array", 0.0), (np.ndarray, float)):
+                continue  # a Tensor on a GPU, which a captured step reads there
             if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
                 raise ArgumentError(f"{name} must be a number from 0 up, got {value!r}")
         betas = group.get("betas", (0, 0))
