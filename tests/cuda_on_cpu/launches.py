@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from tinytensor.kernels.cuda import launch
+
+from .schedules import run_everywhere
 
 
 @contextmanager
@@ -27,19 +31,41 @@ def launches() -> Iterator[list[str]]:
         launch.Kernel.__call__ = call
 
 
-def shifted(file: str, entry: str) -> tuple[str, str]:
-    """A source with one entry more, and its name: it takes every array one element further on."""
-    text = launch.source(file)
-    parameters = launch.entries(text)[entry]
-    declared = ", ".join(
-        f"{'const ' * p.const}{p.type}{'*' * p.pointer} {p.name}" for p in parameters
-    )
-    passed = ", ".join(f"{p.name} ? {p.name} + 1 : {p.name}" if p.pointer else p.name
-                       for p in parameters)  # fmt: skip
-    name = f"{entry}_shifted"
-    return text + f'extern "C" __global__ void {name}({declared}) {{ {entry}({passed}); }}\n', name
+@functools.cache
+def with_shifted(file: str) -> str:
+    """A source with each entry once more, as NAME_shifted: every array one element further on."""
+    text = more = launch.source(file)
+    for name, parameters in launch.entries(text).items():
+        declared = ", ".join(
+            f"{'const ' * p.const}{p.type}{'*' * p.pointer} {p.name}" for p in parameters
+        )
+        passed = ", ".join(
+            f"{p.name} ? {p.name} + 1 : {p.name}" if p.pointer else p.name for p in parameters
+        )
+        more += f'extern "C" __global__ void {name}_shifted({declared}) {{ {name}({passed}); }}\n'
+    return more
 
 
-def one_in_front(a: np.ndarray | None) -> np.ndarray | None:
+def run_in_memory(
+    file: str, entry: str, grid: tuple, block: tuple, args: Sequence[Any], *,
+    real: str, shared: int = 0, unaligned: bool = False,
+) -> list[np.ndarray]:  # fmt: skip
+    """run_everywhere, with `unaligned` on arrays that start one element into their memory."""
+    text = with_shifted(file)
+    if not unaligned:
+        return run_everywhere(file, entry, grid, block, args, real=real, shared=shared, source=text)
+    outs = run_everywhere(
+        file, f"{entry}_shifted", grid, block,
+        [_one_in_front(a) if isinstance(a, np.ndarray) else a for a in args],
+        real=real, shared=shared, source=text,
+    )  # fmt: skip
+    written = [
+        a for p, a in zip(launch.entries(text)[entry], args, strict=True)
+        if p.pointer and not p.const and a is not None
+    ]  # fmt: skip
+    return [o[1:].reshape(a.shape) for o, a in zip(outs, written, strict=True)]
+
+
+def _one_in_front(a: np.ndarray) -> np.ndarray:
     """The numbers of an array, and one before them."""
-    return None if a is None else np.concatenate([a.reshape(-1)[:1], a.reshape(-1)])
+    return np.concatenate([a.reshape(-1)[:1], a.reshape(-1)])

@@ -13,8 +13,8 @@ from tinytensor.kernels.cuda import norm
 from tinytensor.kernels.cuda.columns import column_sums
 from tinytensor.kernels.cuda.launch import STORAGE
 
-from .launches import launches, one_in_front, shifted
-from .schedules import dtype_of, empty, run_everywhere
+from .launches import launches, run_in_memory
+from .schedules import dtype_of, empty
 
 # half a unit in the last place of what is stored; float32 sums in another order than float64's
 ROUNDING = {"float32": 2e-6, "float16": 2**-11, "bfloat16": 2**-8}
@@ -75,10 +75,10 @@ class Case:
         args = [
             empty(shape, self.dtype), None if self.residual is None else empty(shape, self.dtype),
             empty(statistics, "float32") if self.centered else None, empty(statistics, "float32"),
-            self.x, self.residual, self.weight, self.bias,
+            self.x, self.residual, self.weight, self.bias, self.rows, self.C, EPS,
         ]  # fmt: skip
-        outs = launched("norm_forward", -(-self.rows // block[1]), block, args,
-                        [self.rows, self.C, EPS], self.dtype, unaligned)  # fmt: skip
+        outs = run_in_memory("norm", "norm_forward", (-(-self.rows // block[1]),), block, args,
+                             real=self.dtype, unaligned=unaligned)  # fmt: skip
         return dict(zip(["out"] + ["total"] * (self.residual is not None)
                         + ["mean"] * self.centered + ["inv_std"], outs))  # fmt: skip
 
@@ -90,21 +90,12 @@ class Case:
             empty(self.x.shape, self.dtype),
             empty((blocks, 2 * self.C), "float32") if sums else None,
             self.g, g_total, self.total, self.weight, mean, self.inv_std.astype("float32"),
+            self.rows, self.C,
         ]  # fmt: skip
-        return launched("norm_backward", blocks, block, args, [self.rows, self.C], self.dtype,
-                        unaligned, 8 * self.C * block[1] if sums else 0)  # fmt: skip
-
-
-def launched(entry, blocks, block, arrays, scalars, real, unaligned, shared=0):
-    """The outputs in their shapes; unaligned: every array starts one element into its memory."""
-    source, passed = None, arrays
-    if unaligned:
-        source, entry = shifted("norm", entry)
-        passed = [one_in_front(a) for a in arrays]
-    outs = run_everywhere("norm", entry, (blocks,), block, passed + scalars, real=real,
-                          shared=shared, source=source)  # fmt: skip
-    written = [a for a in arrays if a is not None and np.isnan(a.astype("float32")).all()]
-    return [o.reshape(-1)[unaligned:].reshape(a.shape) for o, a in zip(outs, written, strict=True)]
+        return run_in_memory(
+            "norm", "norm_backward", (blocks,), block, args, real=self.dtype, unaligned=unaligned,
+            shared=8 * self.C * block[1] if sums else 0,
+        )  # fmt: skip
 
 
 cases = st.builds(
@@ -202,13 +193,9 @@ def test_what_is_not_finite_stays_in_its_row(bad, centered):
 def test_column_sums_kernel(rows, C, dtype, groups, unaligned):
     x = numbers(rows, (rows, C), dtype)
     across = -(-C // (32 * 16 // x.itemsize))
-    arrays, source, entry = [empty((groups, C), "float32"), x], None, "column_sums"
-    if unaligned:
-        source, entry = shifted("columns", entry)
-        arrays = [one_in_front(a) for a in arrays]
-    (sums,) = run_everywhere("columns", entry, (across, groups), (32, 16), [*arrays, rows, C],
-                             real=dtype, source=source)  # fmt: skip
-    sums = sums.reshape(-1)[unaligned:].reshape(groups, C)
+    args = [empty((groups, C), "float32"), x, rows, C]
+    (sums,) = run_in_memory("columns", "column_sums", (across, groups), (32, 16), args,
+                            real=dtype, unaligned=unaligned)  # fmt: skip
     close(sums.astype("float64").sum(0), x.astype("float64").sum(0), "float32")
 
 

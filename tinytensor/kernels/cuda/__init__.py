@@ -1,3 +1,4 @@
 """Kernels in CUDA C, one subject a file: NAME.cu, and beside it NAME.py that launches them."""
 
+from . import activation as activation
 from . import norm as norm
