@@ -85,6 +85,34 @@ __device__ __forceinline__ void store_vector(T* p, const Vector<T>& v) {
   *reinterpret_cast<Vector<T>*>(p) = v;
 }
 
+// N numbers that lie side by side. WIDE: all of them are there, and p is `aligned`; else `count` are,
+// the others are 0
+template <class T, int N>
+struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Run {
+  T at[N];
+};
+template <int N, bool WIDE, class T>
+__device__ __forceinline__ Run<T, N> load_run(const T* p, int count) {
+  if constexpr (WIDE) {
+    return *reinterpret_cast<const Run<T, N>*>(p);
+  } else {
+    Run<T, N> v;
+#pragma unroll
+    for (int i = 0; i < N; i++) store(v.at + i, i < count ? load(p + i) : 0.f);
+    return v;
+  }
+}
+template <int N, bool WIDE, class T>
+__device__ __forceinline__ void store_run(T* p, const Run<T, N>& v, int count) {
+  if constexpr (WIDE) {
+    *reinterpret_cast<Run<T, N>*>(p) = v;
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i++)
+      if (i < count) p[i] = v.at[i];
+  }
+}
+
 // ---------------------------------------------------------------------------- sums and maxima
 
 __device__ __forceinline__ float warp_sum(float v) {
