@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .. import random
 from ..backend import namespace_of
 from ..errors import ArgumentError, ShapeError
@@ -171,9 +173,11 @@ def fused_linear_cross_entropy(
             f"target {tuple(target.array.shape)} must be {lead}, input without its last dimension"
         )
     check_targets("fused_linear_cross_entropy", target, ignore_index, classes)
-    kept = (target.array != ignore_index).sum().item() if reduction == "mean" else 1
+    divisor = (target.array != ignore_index).sum() if reduction == "mean" else 1
+    if isinstance(divisor, np.generic):
+        divisor = divisor.item()  # on a GPU it stays there: nobody waits for it
     leaves = [t for t in (input, linear_weight, linear_bias) if t is not None]
     ahead = is_grad_enabled() and any(t.requires_grad for t in leaves)
     return _linear_cross_entropy(
-        input, linear_weight, linear_bias, target.array, ignore_index, kept, ahead
+        input, linear_weight, linear_bias, target.array, ignore_index, divisor, ahead
     )
