@@ -129,7 +129,8 @@ class Kernel:
             for memory, a, const in guarded:
                 if const and memory.memory[: memory.bytes].tobytes() != a.tobytes():
                     raise RuntimeError(f"{self.name}: an array that is const was written")
-                memory.take(a)
+                if not const:
+                    memory.take(a)
         finally:
             for memory, _, _ in guarded:
                 memory.free()

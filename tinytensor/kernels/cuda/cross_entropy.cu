@@ -52,13 +52,14 @@ __device__ __forceinline__ void visit(Team team, const real* row, real* out, lon
   for (long long i = tail + team.rank; i < n; i += team.size) single(i);
 }
 
-// loss and lse of a row; then, in place of its logits, the gradient for g = 1
+// loss and lse of a row; then, unless d_logits is null, its gradient for g = 1. That may take the
+// place of the logits
 template <class Team>
-__device__ __forceinline__ void forward(Team team, float* losses, float* lse, real* logits,
-                                        const long long* targets, long long n, long long classes,
-                                        long long ignore_index, int gradient) {
+__device__ __forceinline__ void forward(Team team, float* losses, float* lse, const real* logits,
+                                        real* d_logits, const long long* targets, long long n,
+                                        long long classes, long long ignore_index) {
   if (team.row >= n) return;
-  real* row = logits + team.row * classes;
+  const real* row = logits + team.row * classes;
   long long target = targets[team.row];
   bool kept = target != ignore_index, good = 0 <= target && target < classes;
   float own = kept && good ? load(row + target) : 0.f;
@@ -84,9 +85,9 @@ __device__ __forceinline__ void forward(Team team, float* losses, float* lse, re
     losses[team.row] = !kept ? 0.f : good ? log_total + (highest - own) : UNDEFINED;
     lse[team.row] = log_total + highest;
   }
-  if (!gradient) return;
+  if (!d_logits) return;
   float rate = kept ? (good ? 1.f / total : UNDEFINED) : 0.f;
-  visit(team, row, row, classes, [&](long long i, auto& v) {
+  visit(team, row, d_logits + team.row * classes, classes, [&](long long i, auto& v) {
     constexpr int N = sizeof(v) / sizeof(float);
 #pragma unroll
     for (int k = 0; k < N; k++) {
@@ -115,14 +116,24 @@ __device__ __forceinline__ void backward(Team team, real* d_logits, const float*
 }
 
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_by_block(
-    float* losses, float* lse, real* logits, const long long* targets, long long n,
-    long long classes, long long ignore_index, int gradient) {
-  forward(Block(), losses, lse, logits, targets, n, classes, ignore_index, gradient);
+    float* losses, float* lse, const real* logits, const long long* targets, long long n,
+    long long classes, long long ignore_index) {
+  forward(Block(), losses, lse, logits, nullptr, targets, n, classes, ignore_index);
 }
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_by_warp(
+    float* losses, float* lse, const real* logits, const long long* targets, long long n,
+    long long classes, long long ignore_index) {
+  forward(Warp(), losses, lse, logits, nullptr, targets, n, classes, ignore_index);
+}
+extern "C" __global__ void __launch_bounds__(1024) cross_entropy_in_place_by_block(
     float* losses, float* lse, real* logits, const long long* targets, long long n,
-    long long classes, long long ignore_index, int gradient) {
-  forward(Warp(), losses, lse, logits, targets, n, classes, ignore_index, gradient);
+    long long classes, long long ignore_index) {
+  forward(Block(), losses, lse, logits, logits, targets, n, classes, ignore_index);
+}
+extern "C" __global__ void __launch_bounds__(1024) cross_entropy_in_place_by_warp(
+    float* losses, float* lse, real* logits, const long long* targets, long long n,
+    long long classes, long long ignore_index) {
+  forward(Warp(), losses, lse, logits, logits, targets, n, classes, ignore_index);
 }
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_backward_by_block(
     real* d_logits, const float* g, const real* logits, const long long* targets, const float* lse,

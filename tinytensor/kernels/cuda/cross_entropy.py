@@ -41,12 +41,13 @@ def _launch(name: str, rows: int, classes: int, *args: Any) -> None:
         kernel("cross_entropy", f"{name}_by_block")((rows,), (threads,), *args)
 
 
-def _losses(losses: Any, lse: Any, logits: Any, target: Any, ignore: int, gradient: bool) -> None:
-    """losses and lse (n,) of logits (n, V); gradient: d_logits for g = 1 take the logits' place"""
+def _losses(
+    losses: Any, lse: Any, logits: Any, target: Any, ignore_index: int, in_place: bool
+) -> None:
+    """losses and lse (n,) of logits (n, V); in_place: whose place d_logits take, for g = 1"""
     n, classes = logits.shape
-    _launch(
-        "cross_entropy", n, classes, losses, lse, logits, target, n, classes, ignore, gradient
-    )  # fmt: skip
+    name = "cross_entropy_in_place" if in_place else "cross_entropy"
+    _launch(name, n, classes, losses, lse, logits, target, n, classes, ignore_index)
 
 
 def _as_targets(xp: Any, target: Any) -> Any:
@@ -59,7 +60,7 @@ def _(xp: Any, logits: Any, *, target: Any, ignore_index: int) -> Any:
         return _one.forward(xp, logits, target=target, ignore_index=ignore_index)
     losses, lse = xp.empty((2, len(logits)), np.float32)
     rows, target = xp.ascontiguousarray(logits), _as_targets(xp, target)
-    _losses(losses, lse, rows, target, ignore_index, gradient=False)
+    _losses(losses, lse, rows, target, ignore_index, in_place=False)
     return losses, Saved(lse=lse[:, None])
 
 

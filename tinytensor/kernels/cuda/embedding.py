@@ -90,7 +90,7 @@ def _(xp: Any, x: Any, *, index: Any, count: int) -> Any:
 def _(xp: Any, x: Any, *, index: Any, shape: tuple) -> Any:
     """The gradient of x[index] for one array of row numbers."""
     parts = index if isinstance(index, tuple) else (index,)
-    rows = parts[0] if parts and (len(parts) == 1 or parts[1:] == (Ellipsis,)) else None
+    rows = parts[0] if parts and all(p is Ellipsis for p in parts[1:]) else None
     if (
         getattr(rows, "dtype", np.dtype(bool)).kind not in "iu" or x.dtype.name not in STORAGE
         or not 0 < rows.size <= MOST or not x.size
