@@ -28,6 +28,8 @@ def apply(op: Any, args: tuple, static: dict) -> Any:
 
     `static` must hold every keyword argument: the wrapper made by @op fills in the defaults.
     """
+    if op.autocast is not None and mode.autocast is not None:
+        args = mode.autocast.of(op, args)
     arrays = []
     needs = []
     first = None

@@ -10,7 +10,7 @@ import operator
 import numpy as np
 
 from .. import backend
-from ..autograd import Variable, unbroadcast
+from ..autograd import Variable, mode, unbroadcast
 from ..errors import ArgumentError, DimError, DtypeError, RangeError, ShapeError
 from ..op import op
 from .shape import canonical, reshape
@@ -267,7 +267,8 @@ def embedding(input, weight, padding_idx=None):
     _check_range("embedding", input, rows, f"weight {tuple(weight.array.shape)}", low=0)
     if padding_idx is not None and padding_idx < 0:
         padding_idx += rows
-    return _embedding(weight, input.array, padding_idx)
+    out = _embedding(weight, input.array, padding_idx)
+    return out if mode.autocast is None else mode.autocast.cast(out)
 
 
 # ------------------------------------------------------------------------------ order, places
