@@ -4,7 +4,7 @@ At the end of a model the logits are the largest array of all, (rows, V): they a
 of rows at a time, in the dtype of x, and turned into their gradient where they lie. That happens in
 the forward, with the products for dx and dW behind it, so each logit is made once, read once from
 memory and written twice. backward scales by g and by the number of rows that count; both stay on
-the device.
+the device. Beside an x in half precision the parameters may be float32; dW is summed in it anyway.
 
 A target that is no class cannot be an error without waiting for the GPU: its loss is NaN.
 """
@@ -17,6 +17,7 @@ import numpy as np
 
 from ...op import Saved
 from ...ops import cross_entropy, fused
+from ...ops.elementwise import cast
 from ...ops.linalg import as_rows
 from .launch import STORAGE, kernel
 
@@ -27,9 +28,11 @@ _one = cross_entropy._cross_entropy.op
 _whole = fused._linear_cross_entropy.op
 
 
-def _ours(*arrays: Any) -> bool:
-    dtype = arrays[0].dtype
-    return dtype.name in STORAGE and all(a is None or (a.dtype == dtype and a.size) for a in arrays)
+def _ours(x: Any, *parameters: Any) -> bool:
+    """x of a dtype that kernels store, parameters of the same or of float32, and none empty"""
+    return x.dtype.name in STORAGE and x.size > 0 and all(
+        p is None or (p.dtype in (x.dtype, np.float32) and p.size) for p in parameters
+    )  # fmt: skip
 
 
 def _launch(name: str, rows: int, classes: int, *args: Any) -> None:
@@ -93,6 +96,7 @@ def _by_chunks(
     """Losses and lse (n,); and, ahead, the gradients of x, weight and bias for the losses' sum,
     those of the parameters in float32."""
     rows, target = as_rows(x), _as_targets(xp, target)
+    weight = cast.on(xp, weight, dtype=x.dtype) if weight.dtype != x.dtype else weight
     n, classes = len(rows), len(weight)
     losses, lse = xp.empty((2, n), np.float32)
     dx = dw = db = None
@@ -125,7 +129,7 @@ def _(
     if not _ours(x, weight, bias):
         return _whole.forward(
             xp, x, weight, bias,
-            target=target, ignore_index=ignore_index, divisor=divisor, ahead=ahead,
+            target=target, ignore_index=ignore_index, divisor=_in(divisor, x), ahead=ahead,
         )  # fmt: skip
     losses, lse, gradients = _by_chunks(xp, x, weight, bias, target, ignore_index, ahead)
     out = xp.empty((), np.float32)
@@ -142,7 +146,7 @@ def _(
 ) -> Any:  # fmt: skip
     if not _ours(x, weight, bias):
         return _whole.rules["x"].function(
-            xp, g, x, weight, bias, target, ignore_index, divisor, lse
+            xp, g, x, weight, bias, target, ignore_index, _in(divisor, x), lse
         )
     if made:
         gradients = made.pop()  # ours now, to write into: a second backward makes them again
@@ -153,7 +157,8 @@ def _(
         if d is not None:
             blocks = -(-d.size * d.itemsize // (16 * 256))
             kernel("cross_entropy", "scale_gradient")((blocks,), (256,), d, g, divisor, d.size)
-    return tuple(gradients)
+    dx, dw, db = gradients
+    return dx, dw.astype(weight.dtype, copy=False), db if db is None else db.astype(bias.dtype)
 
 
 def _as_divisor(xp: Any, divisor: Any) -> Any:
@@ -161,3 +166,8 @@ def _as_divisor(xp: Any, divisor: Any) -> Any:
     if isinstance(divisor, int):
         return None if divisor == 1 else xp.full((), divisor, np.int64)
     return divisor
+
+
+def _in(divisor: Any, x: Any) -> Any:
+    """Of a dtype that does not widen x's"""
+    return divisor if isinstance(divisor, int) else divisor.astype(np.promote_types(x.dtype, "f4"))
