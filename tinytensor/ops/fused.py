@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from .. import random
-from ..backend import namespace_of
+from ..backend import namespace_of, on_its_device
 from ..errors import ArgumentError, ShapeError
 from ..messages import one_dtype
 from ..modes import is_grad_enabled
@@ -150,6 +150,7 @@ def _(xp, g, x, weight, bias, target, ignore_index, divisor, lse):
     return dx, d_weight, d_bias
 
 
+@on_its_device
 def fused_linear_cross_entropy(
     input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean",
     ignore_index=-100, label_smoothing=0.0,
