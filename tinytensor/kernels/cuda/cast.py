@@ -13,17 +13,19 @@ MOST = 65535  # blocks in the grid's y and z
 
 
 def cast(xp: Any, x: Any, dtype: Any) -> Any:
-    """x in another dtype, always new memory."""
+    """x in another dtype: new memory, with the dims in the order they have in x's."""
     dtype = np.dtype(dtype)
     names = {x.dtype.name, dtype.name}
     if len(names) < 2 or "float32" not in names or not names <= set(STORAGE):
         return x.astype(dtype)
-    if not x.flags.c_contiguous:
-        return x.astype(dtype)  # K order: the copy keeps the strides' order
-    out = xp.empty(x.shape, dtype)
+    order = sorted(range(x.ndim), key=lambda d: -x.strides[d])
+    under = x.transpose(order) if x.ndim > 1 else x
+    if not under.flags.c_contiguous:
+        return x.astype(dtype)
+    out = xp.empty(under.shape, dtype)
     name = "narrow" if x.dtype.name == "float32" else "widen"
-    kernel("cast", name)((-(-x.size // 2048),), (256,), out, x, x.size)
-    return out
+    kernel("cast", name)((-(-x.size // 2048),), (256,), out, under, x.size)
+    return out.transpose(sorted(range(x.ndim), key=order.__getitem__)) if x.ndim > 1 else out
 
 
 @elementwise.cast.kernel("cuda")
