@@ -34,7 +34,7 @@ class ndarray:
         if memptr is not None or strides is not None:
             raise NotImplementedError("the stand-in has no arrays over foreign memory")
         self._a, self.base = poisoned(np.empty(shape, dtype, order)), None
-        self._memory = Memory(self._a.nbytes)
+        self._memory = Memory(self._a)
 
     # -------------------------------------------------------------------------- what it is
 
@@ -277,7 +277,7 @@ def made(result, sources=()):
         if np.may_share_memory(result, x._a) or not result.size:
             new._memory, new.base = x._memory, x if x.base is None else x.base
             return new
-    new._memory, new.base = Memory(result.nbytes), None
+    new._memory, new.base = Memory(result), None
     return new
 
 

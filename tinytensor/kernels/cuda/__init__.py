@@ -4,4 +4,5 @@ from . import cast as cast
 from . import cross_entropy as cross_entropy
 from . import dropout as dropout
 from . import embedding as embedding
+from . import products as products
 from . import random as random

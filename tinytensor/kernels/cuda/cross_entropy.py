@@ -17,9 +17,10 @@ import numpy as np
 
 from ...op import Saved
 from ...ops import cross_entropy, fused
-from ...ops.elementwise import cast
 from ...ops.linalg import as_rows
+from .gemm import gemm
 from .launch import STORAGE, kernel
+from .products import _beside
 
 ROOM = 2**30  # bytes of logits for a chunk
 SHORT = 1024  # classes: up to here a row is a warp's
@@ -84,19 +85,13 @@ def _(xp: Any, g: Any, logits: Any, target: Any, ignore_index: int, lse: Any) ->
 # ------------------------------------------------------------------------------ linear, then loss
 
 
-def gemm(a: Any, b: Any, out: Any, *, beta: float = 0.0) -> None:
-    """out = a @ b + beta out, out in float32 or in the dtype of a and b"""
-    product = (a @ b).astype(out.dtype, copy=False)
-    out[...] = product + out if beta else product
-
-
 def _by_chunks(
     xp: Any, x: Any, weight: Any, bias: Any, target: Any, ignore_index: int, ahead: bool
 ) -> tuple[Any, Any, list]:
     """Losses and lse (n,); and, ahead, the gradients of x, weight and bias for the losses' sum,
     those of the parameters in float32."""
     rows, target = as_rows(x), _as_targets(xp, target)
-    weight = cast.on(xp, weight, dtype=x.dtype) if weight.dtype != x.dtype else weight
+    weight, bias = (_beside(xp, x, p) for p in (weight, bias))
     n, classes = len(rows), len(weight)
     losses, lse = xp.empty((2, n), np.float32)
     dx = dw = db = None
@@ -109,15 +104,14 @@ def _by_chunks(
     for start in range(0, n, size):
         s = slice(start, start + size)
         logits = room[: len(rows[s])]
-        gemm(rows[s], weight.T, logits)
-        if bias is not None:
-            logits += bias
+        gemm(rows[s], weight.T, logits, bias=bias)
         _losses(losses[s], lse[s], logits, target[s], ignore_index, ahead)
         if ahead:
             gemm(logits, weight, as_rows(dx)[s])
-            gemm(logits.T, rows[s], dw, beta=float(start > 0))
+            sums = None if db is None else xp.empty(db.shape, np.float32)
+            gemm(logits.T, rows[s], dw, beta=float(start > 0), sum_a=sums)
             if db is not None:
-                db += logits.sum(axis=0, dtype=np.float32)
+                db += sums
     return losses, lse, [dx, dw, db]
 
 
