@@ -99,6 +99,25 @@ def test_embedding(cuda, unread, dtype, padding_idx, index):
         assert mine.dtype == theirs.dtype == dtype
 
 
+def test_embedding_in_autocast(cuda, unread):
+    """float32 rows come out rounded, by one kernel; their gradient is float32, exact to it."""
+    rng = np.random.default_rng(2)
+    w = tt.tensor(rng.standard_normal((9, 8)).astype("float32"), device=cuda, requires_grad=True)
+    index = np.arange(1000) % 3
+    ids = tt.tensor(index, device=cuda)
+    with launched() as names, unread():
+        with tt.autocast(cuda, dtype=tt.bfloat16):
+            out = F.embedding(ids, w)
+        g = (ids % 5 + 1).to(tt.bfloat16).unsqueeze(1).expand(1000, 8).contiguous()
+        out.backward(g)
+    assert out.dtype == tt.bfloat16 and w.grad.dtype == tt.float32
+    assert names[0] == "take_float_rows" and names[-1] == "sum_ends" and "narrow" not in names
+    rounded = w.detach().cpu().numpy()[index].astype(dtype_of("bfloat16"))
+    assert (out.detach().cpu().numpy() == rounded).all()
+    sums = np.bincount(index, index % 5 + 1, 9)
+    np.testing.assert_array_equal(w.grad.cpu().numpy(), np.repeat(sums[:, None], 8, 1))
+
+
 def test_the_gradient_of_rows_by_number(cuda):
     """x[index], numbers from the end too: the same sums, and no atomics."""
     index = np.array([[0, -1], [5, 0], [0, 0]])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...ops import index as ops
+from ...ops.elementwise import narrowed
 from ...ops.linalg import as_rows
 from .launch import STORAGE, kernel
 
@@ -30,10 +31,28 @@ def _columns(width: int) -> int:
 
 
 @ops._embedding.kernel("cuda")
-def _(xp: Any, weight: Any, *, index: Any, padding_idx: int | None) -> Any:
-    if weight.dtype.name not in STORAGE or not index.size or not weight.size:
-        return _take.forward(xp, weight, index=index, padding_idx=padding_idx)
-    return take_rows(xp, weight, index, weight.dtype)
+def _(
+    xp: Any, weight: Any, *, index: Any, padding_idx: int | None = None, dtype: Any = None
+) -> Any:
+    dtype = np.dtype(dtype or weight.dtype)
+    if (
+        not {weight.dtype.name, dtype.name} <= set(STORAGE) or not index.size or not weight.size
+        or weight.dtype not in (dtype, np.float32)
+    ):  # fmt: skip
+        return _take.forward(xp, weight, index=index, padding_idx=padding_idx, dtype=dtype)
+    return take_rows(xp, weight, index, dtype)
+
+
+@ops._embedding.kernel("cuda", "weight")
+def _(
+    xp: Any, g: Any, weight_shape: tuple, weight_dtype: Any, index: Any, padding_idx: int | None
+) -> Any:
+    if g.dtype.name not in STORAGE or index.size > MOST:
+        return _take.rules["weight"].function(
+            xp, g, weight_shape, weight_dtype, index, padding_idx
+        )
+    skip = -1 if padding_idx is None else padding_idx
+    return narrowed(add_rows(xp, as_rows(g), index, weight_shape[0], skip), weight_dtype)
 
 
 def take_rows(xp: Any, table: Any, index: Any, dtype: Any) -> Any:
@@ -80,10 +99,10 @@ def add_rows(xp: Any, x: Any, index: Any, count: int, skip: int = -1) -> Any:
 
 
 @ops._add_rows.kernel("cuda")
-def _(xp: Any, x: Any, *, index: Any, count: int) -> Any:
+def _(xp: Any, x: Any, *, index: Any, count: int, dtype: Any = None) -> Any:
     if x.dtype.name not in STORAGE or index.size > MOST:
-        return _add.forward(xp, x, index=index, count=count)
-    return add_rows(xp, as_rows(x), index, count).astype(x.dtype, copy=False)
+        return _add.forward(xp, x, index=index, count=count, dtype=dtype)
+    return narrowed(add_rows(xp, as_rows(x), index, count), dtype or x.dtype)
 
 
 @ops._put_zeros.kernel("cuda")
@@ -98,4 +117,4 @@ def _(xp: Any, x: Any, *, index: Any, shape: tuple) -> Any:
         return _put.forward(xp, x, index=index, shape=shape)
     flat = x.reshape(rows.size, -1)
     rows = xp.where(rows < 0, rows + shape[0], rows)  # counted from the end
-    return add_rows(xp, flat, rows, shape[0]).reshape(shape).astype(x.dtype, copy=False)
+    return narrowed(add_rows(xp, flat, rows, shape[0]), x.dtype).reshape(shape)
