@@ -1,4 +1,4 @@
-"""A function that launches kernels, in every schedule of the shim; and which kernels it launched."""
+"""A function that launches kernels, in every schedule of the shim; what kernels it launched."""
 
 from __future__ import annotations
 

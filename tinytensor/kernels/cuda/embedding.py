@@ -48,9 +48,7 @@ def _(
     xp: Any, g: Any, weight_shape: tuple, weight_dtype: Any, index: Any, padding_idx: int | None
 ) -> Any:
     if g.dtype.name not in STORAGE or index.size > MOST:
-        return _take.rules["weight"].function(
-            xp, g, weight_shape, weight_dtype, index, padding_idx
-        )
+        return _take.rules["weight"].function(xp, g, weight_shape, weight_dtype, index, padding_idx)
     skip = -1 if padding_idx is None else padding_idx
     return narrowed(add_rows(xp, as_rows(g), index, weight_shape[0], skip), weight_dtype)
 
@@ -79,7 +77,8 @@ def add_rows(xp: Any, x: Any, index: Any, count: int, skip: int = -1) -> Any:
         return out
     index = _numbers(xp, index)
     table = index, n, count, skip
-    order, spare = None, xp.empty((2, n), np.int32)
+    order: Any = None
+    spare = xp.empty((2, n), np.int32)
     tiles = -(-n // TILE)
     counts = xp.empty(256 * tiles, np.uint32)
     for shift in range(0, int(count).bit_length(), 8):
@@ -109,7 +108,7 @@ def _(xp: Any, x: Any, *, index: Any, count: int, dtype: Any = None) -> Any:
 def _(xp: Any, x: Any, *, index: Any, shape: tuple) -> Any:
     """The gradient of x[index] for one array of row numbers."""
     parts = index if isinstance(index, tuple) else (index,)
-    rows = parts[0] if parts and all(p is Ellipsis for p in parts[1:]) else None
+    rows: Any = parts[0] if parts and all(p is Ellipsis for p in parts[1:]) else None
     if (
         getattr(rows, "dtype", np.dtype(bool)).kind not in "iu" or x.dtype.name not in STORAGE
         or not 0 < rows.size <= MOST or not x.size
