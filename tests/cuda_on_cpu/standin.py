@@ -91,7 +91,9 @@ class RawKernel:
 
     @launched
     def __call__(self, grid: tuple, block: tuple, args: tuple, *, shared_mem: int = 0) -> None:
-        arrays = [getattr(a, "_a", a) for a in args]
+        if any(a is None for a in args):
+            raise TypeError("CuPy passes None as the address 0xffffffff: pass 0")
+        arrays = [None if type(a) is int and a == 0 else getattr(a, "_a", a) for a in args]
         self._kernel(grid, block, arrays, shared_mem, RawModule.schedule)
 
 

@@ -51,6 +51,7 @@ __device__ __forceinline__ void load_matrix_transposed(unsigned* r, const void* 
 
 #define ALL_LANES 0xffffffffu
 #define INFINITE __int_as_float(0x7f800000)
+#define UNDEFINED __int_as_float(0x7fffffff)  // NaN
 
 // ---------------------------------------------------------------------------- numbers in memory
 
@@ -113,6 +114,35 @@ __device__ __forceinline__ void store_run(T* p, const Run<T, N>& v, int count) {
   }
 }
 
+// N numbers, a multiple of Vector<T>::N, from and to where aligned<T>(p); one number from anywhere
+template <int N, class T>
+__device__ __forceinline__ void load_many(float (&v)[N], const T* p) {
+  if constexpr (N == 1) {
+    v[0] = load(p);
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i += Vector<T>::N) {
+      Vector<T> part = load_vector(p + i);
+#pragma unroll
+      for (int k = 0; k < Vector<T>::N; k++) v[i + k] = load(&part.at[k]);
+    }
+  }
+}
+template <int N, class T>
+__device__ __forceinline__ void store_many(T* p, const float (&v)[N]) {
+  if constexpr (N == 1) {
+    store(p, v[0]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i += Vector<T>::N) {
+      Vector<T> part;
+#pragma unroll
+      for (int k = 0; k < Vector<T>::N; k++) store(&part.at[k], v[i + k]);
+      store_vector(p + i, part);
+    }
+  }
+}
+
 // ---------------------------------------------------------------------------- sums and maxima
 
 __device__ __forceinline__ float warp_sum(float v) {
@@ -167,4 +197,12 @@ __device__ __forceinline__ Words philox(unsigned long long seed, unsigned long l
     k0 += W0, k1 += W1;
   }
   return {{c0, c1, c2, c3}};
+}
+
+// the words at a Key of tinytensor/random.py, `offset` blocks on. Its base, {seed, block} in device
+// memory, is null but in a captured graph
+__device__ __forceinline__ Words words_at(const unsigned long long* base, unsigned long long seed,
+                                          unsigned long long block, long long offset) {
+  if (base) seed += base[0], block += base[1];
+  return philox(seed, block + offset);
 }

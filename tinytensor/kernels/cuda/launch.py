@@ -27,6 +27,7 @@ TYPES = {
     "int": "int32", "unsigned": "uint32", "long long": "int64", "unsigned long long": "uint64",
     "unsigned char": "uint8", "bool": "bool",
 }  # fmt: skip
+NULL = 0  # CuPy passes None as the address 0xffffffff: github.com/cupy/cupy/issues/9046
 STATIC_SHARED = 48 * 1024  # bytes that a block gets without asking
 
 
@@ -95,7 +96,7 @@ class Kernel:
             if not parameter.pointer:
                 passed.append(np.dtype(TYPES[parameter.type]).type(value))
                 continue
-            passed.append(value)
+            passed.append(NULL if value is None else value)
             if value is None:
                 continue
             dtype = value.dtype.name
