@@ -235,8 +235,10 @@ static inline uint64_t __umul64hi(unsigned long long a, unsigned long long b) { 
 // ------------------------------------------------------------------ what device.h does by PTX
 // written from the PTX ISA's fragment tables, independently of any kernel
 static inline float shim_bf(unsigned w, int hi) { return __uint_as_float(hi ? (w & 0xffff0000u) : (w << 16)); }
-#define mma_bf16(d, a, b) shim_mma_16816(__LINE__, d, a, b)
-static inline void shim_mma_16816(int line, float* d, const unsigned* a, const unsigned* b) {
+static inline float shim_f16(unsigned w, int hi) { uint16_t u = uint16_t(hi ? w >> 16 : w); _Float16 h; std::memcpy(&h, &u, 2); return (float)h; }
+#define mma_bf16(d, a, b) shim_mma_16816(__LINE__, d, a, b, shim_bf)
+#define mma_f16(d, a, b) shim_mma_16816(__LINE__, d, a, b, shim_f16)
+template <class F> static inline void shim_mma_16816(int line, float* d, const unsigned* a, const unsigned* b, F number) {
   struct P { unsigned a[4], b[2]; } p; std::memcpy(p.a, a, 16); std::memcpy(p.b, b, 8);
   shim::exchange(0xffffffffu, p, "mma.m16n8k16", line);
   int lane = shim::cur % 32, g = lane >> 2, t = lane & 3;
@@ -244,8 +246,8 @@ static inline void shim_mma_16816(int line, float* d, const unsigned* a, const u
     int row = g + (i >= 2 ? 8 : 0), col = 2 * t + (i & 1); float s = d[i];
     for (int k = 0; k < 16; k++) {
       int ka = k % 8 / 2, ra = (row >= 8 ? 1 : 0) + (k >= 8 ? 2 : 0);              // A: a_j of lane (row%8)*4 + (k%8)/2
-      P pa = shim::got<P>((row % 8) * 4 + ka); float av = shim_bf(pa.a[ra], k & 1);
-      P pb = shim::got<P>(col * 4 + k % 8 / 2); float bv = shim_bf(pb.b[k >= 8], k & 1);  // B: b_j of lane col*4 + (k%8)/2
+      P pa = shim::got<P>((row % 8) * 4 + ka); float av = number(pa.a[ra], k & 1);
+      P pb = shim::got<P>(col * 4 + k % 8 / 2); float bv = number(pb.b[k >= 8], k & 1);  // B: b_j of lane col*4 + (k%8)/2
       s += av * bv;
     }
     d[i] = s;
@@ -258,6 +260,10 @@ static inline void copy_async(void* s, const void* g) {
   if (((uintptr_t)s | (uintptr_t)g) & 15) shim::fail("cp.async: address not a multiple of 16");
   int& n = shim_ncp[shim::cur]; if (n == 256) shim::fail("cp.async: over 256 copies pending");
   ShimCp& c = shim_cps[shim::cur][n++]; c.s = s; std::memcpy(c.v, g, 16); c.group = shim_grp[shim::cur];
+}
+static inline void copy_async_or_zero(void* s, const void* g, bool copy) {
+  alignas(16) static const uint64_t zero[2] = {0, 0};
+  copy_async(s, copy ? g : zero);
 }
 static inline void copy_commit() { shim_grp[shim::cur]++; }
 template <int N> static inline void copy_wait() {
