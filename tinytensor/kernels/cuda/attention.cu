@@ -33,11 +33,13 @@ constexpr int CHUNKS = HEAD / 8;
 template <int N>
 __device__ __forceinline__ void load_tile(real* tile, const real* from, long long row, int rows,
                                           int width) {
+  constexpr int PASS = THREADS / CHUNKS;  // rows at a time
+  int r = threadIdx.x / CHUNKS, c = threadIdx.x % CHUNKS * 8;
+  tile += r * LD + c, from += r * row + c;
+  rows = c < width ? rows - r : 0;
 #pragma unroll
-  for (int n = 0; n < N * CHUNKS / THREADS; n++) {
-    int i = n * THREADS + threadIdx.x, r = i / CHUNKS, c = i % CHUNKS * 8;
-    copy_async_or_zero(tile + r * LD + c, from + r * row + c, r < rows && c < width);
-  }
+  for (int n = 0; n < N; n += PASS, from += PASS * row)
+    copy_async_or_zero(tile + n * LD, from, n < rows);
 }
 
 // a warp's rows: registers, times a factor a row, by way of `tile` to global memory
@@ -182,7 +184,8 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
     float keep_scale, long long q_batch, long long q_head, long long q_row, long long k_batch,
     long long k_head, long long k_row, long long out_batch, long long out_head, long long out_row,
     long long k_at, long long v_at) {
-  constexpr int R = 2, OWN = 64 * R;  // queries of a block
+  constexpr int R = 2, OWN = 64 * R;                        // queries of a block
+  constexpr int PART = HEAD + 32 * DROPOUT > 64 ? 32 : 64;  // keys at a time: what registers hold
   DYNAMIC_SHARED(real, shared);
   real *Q = shared, *tiles = Q + OWN * LD;  // keys and values, twice
   int blocks = (L + OWN - 1) / OWN, head = blockIdx.x / blocks;
@@ -214,17 +217,18 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
     __syncthreads();  // this tile is there, and nobody reads the other
     if (step + 1 < steps) fetch(step + 1);
     if (step == 0) queries.load(Q + warp * 16 * R * LD);
-    int begin = step * STEP;
-    if (is_causal && begin >= own + 16 * R) continue;  // nothing to see for this warp
     const real *K = tiles + step % 2 * 2 * STEP * LD, *V = K + STEP * LD;
-
-    float p[R][STEP / 8][4];
-    dots(p, queries, K);
-    if (begin + STEP > S || (is_causal && begin + STEP > own + 1))
+#pragma unroll 1
+    for (int part = 0; part < STEP; part += PART) {
+    int begin = step * STEP + part;
+    if (begin >= S || (is_causal && begin >= own + 16 * R)) break;  // nothing more for this warp
+    float p[R][PART / 8][4];
+    dots(p, queries, K + part * LD);
+    if (begin + PART > S || (is_causal && begin + PART > own + 1))
 #pragma unroll
       for (int m = 0; m < R; m++)
 #pragma unroll
-        for (int n = 0; n < STEP / 8; n++)
+        for (int n = 0; n < PART / 8; n++)
 #pragma unroll
           for (int i = 0; i < 4; i++) {
             int row = own + m * 16 + i / 2 * 8 + lane / 4;
@@ -237,11 +241,11 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
       for (int r = 0; r < 2; r++) {
         float before = top[m][r], now = before, sum = 0.f;
 #pragma unroll
-        for (int n = 0; n < STEP / 8; n++) now = fmaxf(now, fmaxf(p[m][n][2 * r], p[m][n][2 * r + 1]));
+        for (int n = 0; n < PART / 8; n++) now = fmaxf(now, fmaxf(p[m][n][2 * r], p[m][n][2 * r + 1]));
         now = top[m][r] = row_max(now);
         float shift = now * c, factor = exp2f(before * c - shift);
 #pragma unroll
-        for (int n = 0; n < STEP / 8; n++)
+        for (int n = 0; n < PART / 8; n++)
 #pragma unroll
           for (int i = 2 * r; i < 2 * r + 2; i++) {
             p[m][n][i] = exp2f(fmaf(p[m][n][i], c, -shift));
@@ -252,16 +256,16 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
         for (int n = 0; n < CHUNKS; n++) acc[m][n][2 * r] *= factor, acc[m][n][2 * r + 1] *= factor;
 #if DROPOUT
         int row = own + m * 16 + r * 8 + lane / 4;
-        const unsigned* bits = keep + ((long long)head * L + min(row, L - 1)) * words + step * 2;
-        unsigned word[2] = {bits[0] >> lane % 4 * 2, bits[1] >> lane % 4 * 2};
+        const unsigned* bits = keep + ((long long)head * L + min(row, L - 1)) * words + begin / 32;
 #pragma unroll
-        for (int n = 0; n < STEP / 8; n++)
+        for (int n = 0; n < PART / 8; n++)
 #pragma unroll
           for (int i = 0; i < 2; i++)
-            if (!(word[n / 4] >> (n % 4 * 8 + i) & 1)) p[m][n][2 * r + i] = 0.f;
+            if (!(bits[n / 4] >> (n % 4 * 8 + lane % 4 * 2 + i) & 1)) p[m][n][2 * r + i] = 0.f;
 #endif
       }
-    add_product(acc, p, V);
+    add_product(acc, p, V + part * LD);
+    }
   }
 
   float factor[R][2];
