@@ -184,8 +184,9 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
     float keep_scale, long long q_batch, long long q_head, long long q_row, long long k_batch,
     long long k_head, long long k_row, long long out_batch, long long out_head, long long out_row,
     long long k_at, long long v_at) {
-  constexpr int R = 2, OWN = 64 * R;                        // queries of a block
-  constexpr int PART = HEAD + 32 * DROPOUT > 64 ? 32 : 64;  // keys at a time: what registers hold
+  constexpr int R = 2, OWN = 64 * R;  // queries of a block
+  // keys at a time: so many of P are in registers
+  constexpr int ROOM = HEAD + 32 * DROPOUT, PART = ROOM > 128 ? 16 : ROOM > 64 ? 32 : 64;
   DYNAMIC_SHARED(real, shared);
   real *Q = shared, *tiles = Q + OWN * LD;  // keys and values, twice
   int blocks = (L + OWN - 1) / OWN, head = blockIdx.x / blocks;
@@ -218,53 +219,53 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
     if (step + 1 < steps) fetch(step + 1);
     if (step == 0) queries.load(Q + warp * 16 * R * LD);
     const real *K = tiles + step % 2 * 2 * STEP * LD, *V = K + STEP * LD;
-#pragma unroll 1
+#pragma unroll
     for (int part = 0; part < STEP; part += PART) {
-    int begin = step * STEP + part;
-    if (begin >= S || (is_causal && begin >= own + 16 * R)) break;  // nothing more for this warp
-    float p[R][PART / 8][4];
-    dots(p, queries, K + part * LD);
-    if (begin + PART > S || (is_causal && begin + PART > own + 1))
+      int begin = step * STEP + part;
+      if (own >= L || begin >= S || (is_causal && begin >= own + 16 * R)) break;  // nothing to see
+      float p[R][PART / 8][4];
+      dots(p, queries, K + part * LD);
+      if (begin + PART > S || (is_causal && begin + PART > own + 1))
+#pragma unroll
+        for (int m = 0; m < R; m++)
+#pragma unroll
+          for (int n = 0; n < PART / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+              int row = own + m * 16 + i / 2 * 8 + lane / 4;
+              int column = begin + n * 8 + lane % 4 * 2 + i % 2;
+              if (column >= S || (is_causal && column > row)) p[m][n][i] = -INFINITE;
+            }
 #pragma unroll
       for (int m = 0; m < R; m++)
 #pragma unroll
-        for (int n = 0; n < PART / 8; n++)
+        for (int r = 0; r < 2; r++) {
+          float before = top[m][r], now = before, sum = 0.f;
 #pragma unroll
-          for (int i = 0; i < 4; i++) {
-            int row = own + m * 16 + i / 2 * 8 + lane / 4;
-            int column = begin + n * 8 + lane % 4 * 2 + i % 2;
-            if (column >= S || (is_causal && column > row)) p[m][n][i] = -INFINITE;
-          }
+          for (int n = 0; n < PART / 8; n++) now = fmaxf(now, fmaxf(p[m][n][2 * r], p[m][n][2 * r + 1]));
+          now = top[m][r] = row_max(now);
+          float shift = now * c, factor = exp2f(before * c - shift);
 #pragma unroll
-    for (int m = 0; m < R; m++)
+          for (int n = 0; n < PART / 8; n++)
 #pragma unroll
-      for (int r = 0; r < 2; r++) {
-        float before = top[m][r], now = before, sum = 0.f;
+            for (int i = 2 * r; i < 2 * r + 2; i++) {
+              p[m][n][i] = exp2f(fmaf(p[m][n][i], c, -shift));
+              sum += p[m][n][i];
+            }
+          total[m][r] = total[m][r] * factor + sum;
 #pragma unroll
-        for (int n = 0; n < PART / 8; n++) now = fmaxf(now, fmaxf(p[m][n][2 * r], p[m][n][2 * r + 1]));
-        now = top[m][r] = row_max(now);
-        float shift = now * c, factor = exp2f(before * c - shift);
-#pragma unroll
-        for (int n = 0; n < PART / 8; n++)
-#pragma unroll
-          for (int i = 2 * r; i < 2 * r + 2; i++) {
-            p[m][n][i] = exp2f(fmaf(p[m][n][i], c, -shift));
-            sum += p[m][n][i];
-          }
-        total[m][r] = total[m][r] * factor + sum;
-#pragma unroll
-        for (int n = 0; n < CHUNKS; n++) acc[m][n][2 * r] *= factor, acc[m][n][2 * r + 1] *= factor;
+          for (int n = 0; n < CHUNKS; n++) acc[m][n][2 * r] *= factor, acc[m][n][2 * r + 1] *= factor;
 #if DROPOUT
-        int row = own + m * 16 + r * 8 + lane / 4;
-        const unsigned* bits = keep + ((long long)head * L + min(row, L - 1)) * words + begin / 32;
+          int row = own + m * 16 + r * 8 + lane / 4;
+          const unsigned* bits = keep + ((long long)head * L + min(row, L - 1)) * words + begin / 32;
 #pragma unroll
-        for (int n = 0; n < PART / 8; n++)
+          for (int n = 0; n < PART / 8; n++)
 #pragma unroll
-          for (int i = 0; i < 2; i++)
-            if (!(bits[n / 4] >> (n % 4 * 8 + lane % 4 * 2 + i) & 1)) p[m][n][2 * r + i] = 0.f;
+            for (int i = 0; i < 2; i++)
+              if (!(bits[n / 4] >> (n % 4 * 8 + lane % 4 * 2 + i) & 1)) p[m][n][2 * r + i] = 0.f;
 #endif
-      }
-    add_product(acc, p, V + part * LD);
+        }
+      add_product(acc, p, V + part * LD);
     }
   }
 
@@ -332,7 +333,6 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_query(
   }
 
   Rows<M, HEAD == 32> queries, grads;
-  queries.load(Q + warp * 16 * M * LD), grads.load(G + warp * 16 * M * LD);
   float acc[M][CHUNKS][4], shift[M][2], d[M][2], c = scale * LOG2E;
   clear(acc);
 
@@ -355,7 +355,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_query(
 #pragma unroll 1
     for (int part = 0; part < STEP; part += PART) {
       int begin = step * STEP + part;
-      if (begin >= S || (is_causal && begin >= own + 16 * M)) break;
+      if (own >= L || begin >= S || (is_causal && begin >= own + 16 * M)) break;
       float p[M][PART / 8][4], dp[M][PART / 8][4];
       dots(p, queries, K + part * LD);
       dots(dp, grads, V + part * LD);
@@ -401,7 +401,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_key_value(
     long long out_batch, long long out_head, long long out_row, long long k_at, long long v_at) {
   constexpr int PART = HEAD == 32 ? 32 : 16;  // queries at a time
   DYNAMIC_SHARED(real, shared);
-  __shared__ __align__(16) float statistics[2][2][STEP];  // lse and D, twice
+  __align__(16) __shared__ float statistics[2][2][STEP];  // lse and D, twice
   real *K = shared, *V = K + ROWS * LD, *tiles = V + ROWS * LD;  // q and g, twice
   int blocks = (S + ROWS - 1) / ROWS, head = blockIdx.x / blocks;
   int first = blockIdx.x % blocks * ROWS;
@@ -442,7 +442,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_key_value(
 #pragma unroll 1
     for (int part = 0; part < STEP; part += PART) {
       int begin = step * STEP + part;
-      if (begin >= L) break;
+      if (own >= S || begin >= L) break;
       if (is_causal && begin + PART <= own) continue;  // before all of this warp's keys
       float p[M][PART / 8][4], dp[M][PART / 8][4];
       dots(p, keys, Q + part * LD);
