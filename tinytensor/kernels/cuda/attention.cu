@@ -163,7 +163,8 @@ __device__ __forceinline__ void clear(float (&acc)[R][CHUNKS][4]) {
 #pragma unroll
   for (int m = 0; m < R; m++)
 #pragma unroll
-    for (int n = 0; n < CHUNKS; n++) acc[m][n][0] = acc[m][n][1] = acc[m][n][2] = acc[m][n][3] = 0.f;
+    for (int n = 0; n < CHUNKS; n++)
+      acc[m][n][0] = acc[m][n][1] = acc[m][n][2] = acc[m][n][3] = 0.f;
 }
 
 // over the four lanes that have a row's numbers
@@ -242,7 +243,8 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
         for (int r = 0; r < 2; r++) {
           float before = top[m][r], now = before, sum = 0.f;
 #pragma unroll
-          for (int n = 0; n < PART / 8; n++) now = fmaxf(now, fmaxf(p[m][n][2 * r], p[m][n][2 * r + 1]));
+          for (int n = 0; n < PART / 8; n++)
+            now = fmaxf(now, fmaxf(p[m][n][2 * r], p[m][n][2 * r + 1]));
           now = top[m][r] = row_max(now);
           float shift = now * c, factor = exp2f(before * c - shift);
 #pragma unroll
@@ -254,15 +256,19 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
             }
           total[m][r] = total[m][r] * factor + sum;
 #pragma unroll
-          for (int n = 0; n < CHUNKS; n++) acc[m][n][2 * r] *= factor, acc[m][n][2 * r + 1] *= factor;
+          for (int n = 0; n < CHUNKS; n++)
+            acc[m][n][2 * r] *= factor, acc[m][n][2 * r + 1] *= factor;
 #if DROPOUT
           int row = own + m * 16 + r * 8 + lane / 4;
-          const unsigned* bits = keep + ((long long)head * L + min(row, L - 1)) * words + begin / 32;
+          const unsigned* bits = keep + ((long long)head * L + min(row, L - 1)) * words + step * 2;
 #pragma unroll
           for (int n = 0; n < PART / 8; n++)
 #pragma unroll
             for (int i = 0; i < 2; i++)
-              if (!(bits[n / 4] >> (n % 4 * 8 + lane % 4 * 2 + i) & 1)) p[m][n][2 * r + i] = 0.f;
+              {
+                int at = part + n * 8;
+                if (!(bits[at / 32] >> (at % 32 + lane % 4 * 2 + i) & 1)) p[m][n][2 * r + i] = 0.f;
+              }
 #endif
         }
       add_product(acc, p, V + part * LD);
@@ -479,8 +485,9 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_key_value(
       add_product(to_k, dp, Q + part * LD);
     }
   }
-  copy_wait<0>();
-  __syncthreads();  // where no query sees these keys, the copies have not been waited for
+  copy_commit();
+  copy_wait<0>();  // where no query sees these keys, nobody has waited for them
+  __syncthreads();
   float factor[M][2];
 #pragma unroll
   for (int m = 0; m < M; m++) factor[m][0] = factor[m][1] = scale;
