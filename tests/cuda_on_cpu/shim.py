@@ -113,8 +113,12 @@ class Kernel:
             elif getattr(a, "dtype", None) != dtype or pointer != isinstance(a, np.ndarray):
                 raise TypeError(f"{self.name}: argument {i}, {a!r:.60}, is not a {text}")
             elif pointer:
-                guarded.append((Guarded(a), a, const))
-                values.append(np.uint64(guarded[-1][0].ptr))
+                same = [g for g in guarded if (g[1].ctypes.data, g[1].nbytes) == (a.ctypes.data, a.nbytes)]
+                if not same:  # two pointers to one array are two on a GPU as well
+                    same = [[Guarded(a), a, True]]
+                    guarded += same
+                same[0][2] &= const
+                values.append(np.uint64(same[0][0].ptr))
             else:
                 values.append(a)
         held = [np.array(v) for v in values]

@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
+import tinytensor as tt
+import tinytensor.nn.functional as F
 from tinytensor import random
-from tinytensor.kernels.cuda import launch
+from tinytensor.kernels.cuda import attention, launch
 
 from .schedules import dtype_of, empty, run_everywhere
 
@@ -58,7 +60,7 @@ class Problem:
             self.operands = (self.qkv,) * 3
             self.q, self.k, self.v = self.heads(self.qkv, 3)
             own = (L * 3 * C, hs, 3 * C)
-            self.layout = (*own, *own, L * C, hs, C, C, 2 * C)
+            self.layout = (*own, *own, L * C, hs, C, 0, C, 2 * C)
             self.g = rng.standard_normal((B, L, C)).astype(dtype)
             self.grad = self.heads(self.g, 1)[0]
         else:
@@ -67,7 +69,7 @@ class Problem:
                 for n in (L, self.S, self.S)
             )
             ql, kl = [(H * n * hs, n * hs, hs) for n in (L, self.S)]
-            self.layout = (*ql, *kl, *ql, 0, 0)
+            self.layout = (*ql, *kl, *ql, 0, 0, 0)
             self.g = self.grad = rng.standard_normal((B, H, L, hs)).astype(dtype)
         self.packed = packed
         self.keep = bits(B, H, L, self.S, is_causal) if dropout else None
@@ -180,3 +182,121 @@ def test_flash_attention(name):
     assert (mine[..., problem.L :] == np.inf).all()
     for a, b in zip(problem.backward(), gradients):
         close(a, b, problem.real)
+
+
+# ------------------------------------------------------------------------------ the ops
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The names of the kernels that ran."""
+    names = []
+    run = launch.Kernel.__call__
+
+    def noted(self, *args, **options):
+        names.append(self.name)
+        run(self, *args, **options)
+
+    monkeypatch.setattr(launch.Kernel, "__call__", noted)
+    return names
+
+
+FLASH = ["attention_forward", "attention_backward_query", "attention_backward_key_value"]
+CHUNKS = ["attention_weights", "attention_weights_backward"]
+TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "bfloat16": 1.5e-2}
+
+
+def result_and_gradients(op, arrays, g, device, dtype):
+    """op's result and the gradients of its arguments, as float64 NumPy arrays."""
+    tt.manual_seed(3)
+    leaves = [
+        tt.tensor(a.astype(np.float64), dtype=tt.float64).to(device).to(dtype).detach()
+        for a in arrays
+    ]
+    for leaf in leaves:
+        leaf.requires_grad = True
+    out = op(*leaves)
+    assert out.dtype == dtype and out.device.type == device
+    out.backward(tt.tensor(g.astype(np.float64), dtype=tt.float64).to(device).to(dtype))
+    return [t.detach().cpu().to(tt.float64).numpy() for t in (out, *(x.grad for x in leaves))]
+
+
+def compare(op, arrays, g, dtype):
+    """On the GPU in `dtype`, against the CPU's in float64."""
+    theirs = result_and_gradients(op, arrays, g, "cpu", tt.float64)
+    mine = result_and_gradients(op, arrays, g, "cuda", dtype_of(dtype))
+    for a, b in zip(mine, theirs):
+        assert a.shape == b.shape and np.isfinite(a).all()
+        assert np.linalg.norm(a - b) <= TOLERANCE[dtype] * np.linalg.norm(b) + 1e-12
+
+
+def numbers(*shapes, dtype="float32"):
+    rng = np.random.default_rng(1)
+    return [rng.standard_normal(s).astype(dtype_of(dtype)) for s in shapes]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_packed_attention(dtype, dropout, cuda, launched):
+    qkv, g = numbers((2, 13, 3 * 2 * 16), (2, 13, 2 * 16), dtype=dtype)
+    compare(
+        lambda x: F.packed_attention(x, 2, dropout_p=dropout, is_causal=True), [qkv], g, dtype
+    )
+    expected = CHUNKS if dtype == "float32" else FLASH
+    assert launched == ["keep_bits"] * (dropout > 0) + expected
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("mask", [None, "causal", "bool", "float", "wide"])
+def test_scaled_dot_product_attention(dtype, mask, cuda, launched):
+    q, k, v, g = numbers((2, 2, 5, 16), (2, 2, 9, 16), (2, 2, 9, 16), (2, 2, 5, 16), dtype=dtype)
+    if mask == "wide":  # values of another size
+        v, g = numbers((2, 2, 9, 24), (2, 2, 5, 24), dtype=dtype)
+    rng = np.random.default_rng(2)
+    hidden = {
+        "bool": rng.random((2, 1, 5, 9)) > 0.3, "float": rng.standard_normal((5, 9)).astype("float32")
+    }.get(mask)  # fmt: skip
+
+    def op(q, k, v):
+        m = None if hidden is None else tt.tensor(hidden).to(q.device)
+        if mask == "float":
+            m = m.to(q.dtype)
+        return F.scaled_dot_product_attention(q, k, v, m, is_causal=mask == "causal")
+
+    compare(op, [q, k, v], g, dtype)
+    flash = dtype == "bfloat16" and mask in (None, "causal")
+    assert launched == (FLASH if flash else CHUNKS)
+
+
+def test_attention_in_several_chunks(cuda, launched, monkeypatch):
+    monkeypatch.setattr(attention, "CHUNK_NUMBERS", 2 * 4 * 20)
+    qkv, g = numbers((1, 20, 3 * 2 * 8), (1, 20, 2 * 8))
+    for causal in (True, False):
+        compare(
+            lambda x: F.packed_attention(x, 2, dropout_p=0.2, is_causal=causal), [qkv], g, "float32"
+        )
+    assert launched.count("attention_weights") == 2 * 5
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("hs, S", [(16, 1), (64, 7), (24, 70), (128, 33)])
+def test_one_query_and_a_cache(hs, S, dtype, cuda, launched):
+    """Keys and values are part of a longer cache, queries part of what one product gave."""
+    B, H = 2, 2
+    k, v, qkv = numbers((B, H, S + 3, hs), (B, H, S + 3, hs), (B, 1, 3, H, hs), dtype=dtype)
+    seen = np.arange(S) < np.array([S, max(1, S - 2)])[:, None, None, None]
+    for mask in (None, seen):
+        results = []
+        for device, kind in (("cpu", tt.float64), ("cuda", dtype_of(dtype))):
+            a, b, c = (
+                tt.tensor(x.astype(np.float64), dtype=tt.float64).to(device).to(kind)
+                for x in (k, v, qkv)
+            )
+            q = c.permute(2, 0, 3, 1, 4)[0]
+            m = None if mask is None else tt.tensor(mask).to(device)
+            with tt.no_grad():
+                out = F.scaled_dot_product_attention(q, a[:, :, :S], b[:, :, :S], m)
+            results.append(out.cpu().to(tt.float64).numpy())
+        close_to, mine = results
+        assert np.linalg.norm(mine - close_to) <= TOLERANCE[dtype] * np.linalg.norm(close_to)
+    assert launched == ["attention_decode"] * 2

@@ -1,1 +1,3 @@
 """Kernels in CUDA C, one subject a file: NAME.cu, and beside it NAME.py that launches them."""
+
+from . import attention, softmax

@@ -12,7 +12,7 @@
 // and of queries, have a kernel each: P is made twice, and no two blocks add to the same number.
 //
 // A head has `width` numbers, of HEAD in shared memory: what is not there is 0. Operands lie at
-// x + batch * x_batch + head * x_head + row * x_row, so the heads of (B, T, 3C) are read in place.
+// x + x_at + batch * x_batch + head * x_head + row * x_row, so the heads of (B, T, 3C) are read in place.
 // lse and D have `padded` rows a head, L and then some, where lse is infinite, and so P is 0.
 #ifndef HEAD
 #define HEAD 64  // 32, 64 or 128
@@ -184,7 +184,8 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
     int heads, int L, int S, int width, int padded, int words, bool is_causal, float scale,
     float keep_scale, long long q_batch, long long q_head, long long q_row, long long k_batch,
     long long k_head, long long k_row, long long out_batch, long long out_head, long long out_row,
-    long long k_at, long long v_at) {
+    long long q_at, long long k_at,
+    long long v_at) {
   constexpr int R = 2, OWN = 64 * R;  // queries of a block
   // keys at a time: so many of P are in registers
   constexpr int ROOM = HEAD + 32 * DROPOUT, PART = ROOM > 128 ? 16 : ROOM > 64 ? 32 : 64;
@@ -194,7 +195,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
   int first = (blocks - 1 - (int)(blockIdx.x % blocks)) * OWN;  // the longest come first
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = first + warp * 16 * R;
   long long batch = head / heads, h = head % heads;
-  q += batch * q_batch + h * q_head + first * q_row;
+  q += q_at + batch * q_batch + h * q_head + first * q_row;
   k += k_at + batch * k_batch + h * k_head;
   v += v_at + batch * k_batch + h * k_head;
   int seen = is_causal ? min(S, first + OWN) : S, steps = (seen + STEP - 1) / STEP;
@@ -298,7 +299,8 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_query(
     const real* k, const real* v, const unsigned* keep, int heads, int L, int S, int width,
     int padded, int words, bool is_causal, float scale, float keep_scale, long long q_batch,
     long long q_head, long long q_row, long long k_batch, long long k_head, long long k_row,
-    long long out_batch, long long out_head, long long out_row, long long k_at, long long v_at) {
+    long long out_batch, long long out_head, long long out_row, long long q_at, long long k_at,
+    long long v_at) {
   constexpr int PART = 32;  // keys at a time: so many of S and dP are in registers
   DYNAMIC_SHARED(real, shared);
   __shared__ float sums[ROWS];
@@ -307,7 +309,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_query(
   int first = (blocks - 1 - (int)(blockIdx.x % blocks)) * ROWS;
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = first + warp * 16 * M;
   long long batch = head / heads, h = head % heads;
-  q += batch * q_batch + h * q_head + first * q_row;
+  q += q_at + batch * q_batch + h * q_head + first * q_row;
   k += k_at + batch * k_batch + h * k_head;
   v += v_at + batch * k_batch + h * k_head;
   g += batch * out_batch + h * out_head + first * out_row;
@@ -394,7 +396,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_query(
   float factor[M][2];
 #pragma unroll
   for (int m = 0; m < M; m++) factor[m][0] = factor[m][1] = scale;
-  dq += batch * q_batch + h * q_head + own * q_row;
+  dq += q_at + batch * q_batch + h * q_head + own * q_row;
   store_rows(dq, q_row, L - own, width, Q + warp * 16 * M * LD, acc, factor);
 }
 
@@ -404,7 +406,8 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_key_value(
     const real* k, const real* v, const unsigned* keep, int heads, int L, int S, int width,
     int padded, int words, bool is_causal, float scale, float keep_scale, long long q_batch,
     long long q_head, long long q_row, long long k_batch, long long k_head, long long k_row,
-    long long out_batch, long long out_head, long long out_row, long long k_at, long long v_at) {
+    long long out_batch, long long out_head, long long out_row, long long q_at, long long k_at,
+    long long v_at) {
   constexpr int PART = HEAD == 32 ? 32 : 16;  // queries at a time
   DYNAMIC_SHARED(real, shared);
   __align__(16) __shared__ float statistics[2][2][STEP];  // lse and D, twice
@@ -413,7 +416,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_key_value(
   int first = blockIdx.x % blocks * ROWS;
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = first + warp * 16 * M;
   long long batch = head / heads, h = head % heads;
-  q += batch * q_batch + h * q_head;
+  q += q_at + batch * q_batch + h * q_head;
   k += k_at + batch * k_batch + h * k_head + first * k_row;
   v += v_at + batch * k_batch + h * k_head + first * k_row;
   g += batch * out_batch + h * out_head;
