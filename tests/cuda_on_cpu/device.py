@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 
+import numpy as np
+
 COUNT = 2  # cuda:0 and cuda:1
 
 
@@ -106,13 +108,16 @@ class Memory:
 
     __slots__ = ("device_id", "size")
     used = [0] * COUNT
+    live: dict[int, tuple[int, int, int]] = {}  # id: first address, the one after the last, device
 
-    def __init__(self, size: int):
-        self.device_id, self.size = current.device, -(-size // 512) * 512
+    def __init__(self, a: np.ndarray):
+        self.device_id, self.size = current.device, -(-a.nbytes // 512) * 512
         Memory.used[self.device_id] += self.size
+        Memory.live[id(self)] = (*np.lib.array_utils.byte_bounds(a), self.device_id)
 
     def __del__(self):
         Memory.used[self.device_id] -= self.size
+        del Memory.live[id(self)]
 
 
 class MemoryPointer:
