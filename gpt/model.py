@@ -109,6 +109,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config, self.block_size = config, config.block_size
+        self.checkpoint_activations = False  # True: in training a block keeps its input alone
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.drop = nn.Dropout(config.dropout)
@@ -174,8 +175,10 @@ class GPT(nn.Module):
             raise ValueError(f"{T} tokens do not fit block_size = {self.config.block_size}")
         position = tt.arange(T, device=idx.device) if cache is None else cache.positions
         x = self.drop(self.wte(idx) + self.wpe(position))  # (B, T, C) + (T, C)
+        forget = self.checkpoint_activations and self.training
         for i, block in enumerate(self.h):
-            x = block(x) if cache is None else block(x, cache.layer(i))
+            read = () if cache is None else (cache.layer(i),)
+            x = tt.autograd.checkpoint(block, x, *read) if forget else block(x, *read)
         return x
 
     def cache(self, rows: int, slots: int | None = None) -> KVCache:
