@@ -268,7 +268,7 @@ class Optimizer:
 
 
 def _number(x: Any) -> Any:
-    return x.item() if isinstance(x, Variable) else x
+    return x.item() if isinstance(x, Tensor) else x
 
 
 def moment(p: Tensor) -> Tensor:
