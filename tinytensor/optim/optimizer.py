@@ -141,7 +141,8 @@ class Optimizer:
         left = self.together(params, group)
         if left and self.found_inf is not None and self.found_inf.item() != 0:
             left = []
-        self._one_by_one(left, group)
+        if left:
+            self._one_by_one(left, group)
         for p in params:
             p._version[0] += 1
             p._version[1] = where
