@@ -48,6 +48,7 @@ __device__ __forceinline__ void store_rows(real* to, long long row, int rows, in
                                            const float (&acc)[N][CHUNKS][4],
                                            const float (&factor)[N][2]) {
   int lane = threadIdx.x % 32;
+  __syncwarp();  // the last to read the tile was this warp
 #pragma unroll
   for (int m = 0; m < N; m++)
 #pragma unroll
@@ -63,7 +64,6 @@ __device__ __forceinline__ void store_rows(real* to, long long row, int rows, in
     int i = n * 32 + lane, r = i / CHUNKS, c = i % CHUNKS * 8;
     if (r < rows && c < width) store_vector(to + r * row + c, load_vector(tile + r * LD + c));
   }
-  __syncwarp();
 }
 
 // ---------------------------------------------------------------------------- products
