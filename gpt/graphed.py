@@ -63,7 +63,7 @@ class GraphedStep:
         rates = [group["lr"] for group in groups]
         for group in groups:
             group["lr"] = self.lr  # read at each launch
-        with tt.cuda.graph(self.graph):
+        with tt.cuda.device(self.device), tt.cuda.graph(self.graph):
             loss = self.state.accumulate(self.inputs, [float(len(batches))] * len(batches))
             self.outputs: tuple[tt.Tensor, Done] = loss, self.update.apply(loss)
         for group, rate in zip(groups, rates):
