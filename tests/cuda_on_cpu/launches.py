@@ -33,39 +33,35 @@ def launches() -> Iterator[list[str]]:
 
 @functools.cache
 def with_shifted(file: str) -> str:
-    """A source with each entry once more, as NAME_shifted: every array one element further on."""
+    """A source with each entry once more, as NAME_shifted: of one argument more, a number whose bits
+    say which of the others start one element further on."""
     text = more = launch.source(file)
     for name, parameters in launch.entries(text).items():
-        declared = ", ".join(
-            f"{'const ' * p.const}{p.type}{'*' * p.pointer} {p.name}" for p in parameters
+        declared = [f"{'const ' * p.const}{p.type}{'*' * p.pointer} {p.name}" for p in parameters]
+        passed = [f"{p.name} + (shift >> {i} & 1)" if p.pointer else p.name
+                  for i, p in enumerate(parameters)]  # fmt: skip
+        more += (
+            f'extern "C" __global__ void {name}_shifted({", ".join(declared)}, unsigned shift) '
+            f"{{ {name}({', '.join(passed)}); }}\n"
         )
-        passed = ", ".join(
-            f"{p.name} ? {p.name} + 1 : {p.name}" if p.pointer else p.name for p in parameters
-        )
-        more += f'extern "C" __global__ void {name}_shifted({declared}) {{ {name}({passed}); }}\n'
     return more
 
 
-def run_in_memory(
+def run_shifted(
     file: str, entry: str, grid: tuple, block: tuple, args: Sequence[Any], *,
-    real: str, shared: int = 0, unaligned: bool = False,
+    real: str, shared: int = 0, shift: int = 0,
 ) -> list[np.ndarray]:  # fmt: skip
-    """run_everywhere, with `unaligned` on arrays that start one element into their memory."""
+    """run_everywhere; the i-th argument, an array, starts one element into its memory if bit i of
+    `shift` is set: -1 shifts all."""
     text = with_shifted(file)
-    if not unaligned:
-        return run_everywhere(file, entry, grid, block, args, real=real, shared=shared, source=text)
-    outs = run_everywhere(
-        file, f"{entry}_shifted", grid, block,
-        [_one_in_front(a) if isinstance(a, np.ndarray) else a for a in args],
-        real=real, shared=shared, source=text,
-    )  # fmt: skip
-    written = [
-        a for p, a in zip(launch.entries(text)[entry], args, strict=True)
-        if p.pointer and not p.const and a is not None
-    ]  # fmt: skip
-    return [o[1:].reshape(a.shape) for o, a in zip(outs, written, strict=True)]
-
-
-def _one_in_front(a: np.ndarray) -> np.ndarray:
-    """The numbers of an array, and one before them."""
-    return np.concatenate([a.reshape(-1)[:1], a.reshape(-1)])
+    parameters = launch.entries(text)[entry]
+    moved = [p.pointer and a is not None and bool(shift >> i & 1)
+             for i, (p, a) in enumerate(zip(parameters, args, strict=True))]  # fmt: skip
+    bits = sum(m << i for i, m in enumerate(moved))
+    passed = [np.concatenate([a.reshape(-1)[:1], a.reshape(-1)]) if m else a
+              for a, m in zip(args, moved)]  # fmt: skip
+    outs = run_everywhere(file, f"{entry}_shifted", grid, block, [*passed, bits],
+                          real=real, shared=shared, source=text)  # fmt: skip
+    written = [(a, m) for p, a, m in zip(parameters, args, moved)
+               if p.pointer and not p.const and a is not None]  # fmt: skip
+    return [o.reshape(-1)[int(m) :].reshape(a.shape) for o, (a, m) in zip(outs, written, strict=True)]

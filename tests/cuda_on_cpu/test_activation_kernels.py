@@ -11,7 +11,7 @@ import tinytensor as tt
 from tinytensor.kernels.cuda import activation
 from tinytensor.kernels.cuda.launch import STORAGE
 
-from .launches import launches, run_in_memory
+from .launches import launches, run_shifted
 from .schedules import dtype_of, empty
 
 F = tt.nn.functional
@@ -59,35 +59,39 @@ def close(got, want, dtype, terms=None):
     assert (np.abs(got.astype("float64") - want) <= within + 2e-38).all()
 
 
-def run(name, dtype, arrays, unaligned):
+def run(name, dtype, arrays, shift):
     n, blocks = arrays[0].size, -(-arrays[0].nbytes // (activation.THREADS * activation.BYTES))
-    (out,) = run_in_memory(
+    (out,) = run_shifted(
         "activation", name, (blocks,), (activation.THREADS,), [empty(n, dtype), *arrays, n],
-        real=dtype, unaligned=unaligned,
+        real=dtype, shift=shift,
     )  # fmt: skip
     return out
 
 
+shifts = st.just(0) | st.integers(-1, 7)
 sizes = st.sampled_from([1, 7, 31, 32, 33, 768, 1000, 1023, 1024, 1025, 2048, 4096, 5000])
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS])
 @settings(max_examples=8)
-@given(sizes, st.sampled_from([*STORAGE]), st.sampled_from(SCALE), st.booleans())
-@example(2048, "bfloat16", 1, False)
-@example(5000, "float16", 3, False)
-@example(2049, "float32", 3, True)
-def test_kernels(name, n, dtype, scale, unaligned):
+@given(sizes, st.sampled_from([*STORAGE]), st.sampled_from(SCALE), shifts)
+@example(2048, "bfloat16", 1, 0)
+@example(5000, "float16", 3, 0)
+@example(2049, "float32", 3, -1)
+@example(2048, "float16", 3, 1)
+@example(2048, "float16", 3, 2)
+@example(2048, "float16", 3, 4)
+def test_kernels(name, n, dtype, scale, shift):
     value, slope, _ = FUNCTIONS[name]
     x, g = numbers(n, n, dtype, scale), numbers(n + 1, n, dtype)
     wide = x.astype("float64")
     with np.errstate(over="ignore"):
         want, want_slope = value(wide), slope(wide)
     # 1 + tanh(u) or 1 + erf(x) of a negative number is a small difference
-    close(run(f"{name}_forward", dtype, [x], unaligned), want, dtype, np.abs(wide))
+    close(run(f"{name}_forward", dtype, [x], shift), want, dtype, np.abs(wide))
     at = want.astype(x.dtype) if name == "relu" else x
     terms = np.abs(g.astype("float64")) * (1 + np.minimum(np.abs(wide), 9) ** 2)
-    close(run(f"{name}_backward", dtype, [g, at], unaligned), g.astype("float64") * want_slope,
+    close(run(f"{name}_backward", dtype, [g, at], shift), g.astype("float64") * want_slope,
           dtype, terms)  # fmt: skip
 
 

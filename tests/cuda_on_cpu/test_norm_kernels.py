@@ -13,13 +13,14 @@ from tinytensor.kernels.cuda import norm
 from tinytensor.kernels.cuda.columns import column_sums
 from tinytensor.kernels.cuda.launch import STORAGE
 
-from .launches import launches, run_in_memory
+from .launches import launches, run_shifted
 from .schedules import dtype_of, empty
 
 # half a unit in the last place of what is stored; float32 sums in another order than float64's
 ROUNDING = {"float32": 2e-6, "float16": 2**-11, "bfloat16": 2**-8}
 EPS = 1e-5
 
+shifts = st.just(0) | st.integers(-1, 255)  # which arrays start off a multiple of 16 bytes
 dtypes = st.sampled_from([*STORAGE])
 widths = st.sampled_from([1, 7, 8, 31, 32, 33, 96, 128, 513, 768, 1000, 1600])
 
@@ -69,7 +70,7 @@ class Case:
         terms = self.inv_std * g_hat * (1 + self.x_hat**2)
         return dx, terms, np.concatenate([(g * self.x_hat).sum(0), g.sum(0)])
 
-    def forward(self, unaligned=False):
+    def forward(self, shift=0):
         block = norm._cut(self.x, norm.KEPT_FORWARD)[2]
         shape, statistics = (self.rows, self.C), (self.rows, 1)
         args = [
@@ -77,12 +78,12 @@ class Case:
             empty(statistics, "float32") if self.centered else None, empty(statistics, "float32"),
             self.x, self.residual, self.weight, self.bias, self.rows, self.C, EPS,
         ]  # fmt: skip
-        outs = run_in_memory("norm", "norm_forward", (-(-self.rows // block[1]),), block, args,
-                             real=self.dtype, unaligned=unaligned)  # fmt: skip
+        outs = run_shifted("norm", "norm_forward", (-(-self.rows // block[1]),), block, args,
+                             real=self.dtype, shift=shift)  # fmt: skip
         return dict(zip(["out"] + ["total"] * (self.residual is not None)
                         + ["mean"] * self.centered + ["inv_std"], outs))  # fmt: skip
 
-    def backward(self, g_total=None, blocks=None, unaligned=False, sums=True):
+    def backward(self, g_total=None, blocks=None, shift=0, sums=True):
         block = norm._cut(self.x, norm.KEPT_BACKWARD)[2]
         blocks = blocks or -(-self.rows // block[1])
         mean = self.mean.astype("float32") if self.centered else None
@@ -92,8 +93,8 @@ class Case:
             self.g, g_total, self.total, self.weight, mean, self.inv_std.astype("float32"),
             self.rows, self.C,
         ]  # fmt: skip
-        return run_in_memory(
-            "norm", "norm_backward", (blocks,), block, args, real=self.dtype, unaligned=unaligned,
+        return run_shifted(
+            "norm", "norm_backward", (blocks,), block, args, real=self.dtype, shift=shift,
             shared=8 * self.C * block[1] if sums else 0,
         )  # fmt: skip
 
@@ -105,13 +106,13 @@ cases = st.builds(
 
 
 @settings(max_examples=30)
-@given(cases, st.booleans())
-@example(Case(2, 8192, "bfloat16", residual=True), False)
-@example(Case(2, 8192, "float32"), False)
-@example(Case(2, 8191, "float16"), True)
-@example(Case(17, 768, "bfloat16", residual=True), False)
-def test_forward(case, unaligned):
-    got = case.forward(unaligned)
+@given(cases, shifts)
+@example(Case(2, 8192, "bfloat16", residual=True), 0)
+@example(Case(2, 8192, "float32"), 0)
+@example(Case(2, 8191, "float16"), -1)
+@example(Case(17, 768, "bfloat16", residual=True), 0)
+def test_forward(case, shift):
+    got = case.forward(shift)
     close(got["out"], case.want_forward(), case.dtype)
     close(got["inv_std"], case.inv_std, "float32")
     if case.centered:
@@ -121,22 +122,32 @@ def test_forward(case, unaligned):
 
 
 @settings(max_examples=30)
-@given(cases, st.booleans(), st.booleans(), st.integers(0, 3))
-@example(Case(2, 8192, "bfloat16"), True, False, 0)
-@example(Case(3, 8192, "float32"), False, False, 2)
-@example(Case(2, 8191, "float16"), True, True, 0)
-@example(Case(41, 768, "bfloat16"), True, False, 3)
-def test_backward(case, further, unaligned, blocks):
+@given(cases, st.booleans(), shifts, st.integers(0, 3))
+@example(Case(2, 8192, "bfloat16"), True, 0, 0)
+@example(Case(3, 8192, "float32"), False, 0, 2)
+@example(Case(2, 8191, "float16"), True, -1, 0)
+@example(Case(41, 768, "bfloat16"), True, 0, 3)
+def test_backward(case, further, shift, blocks):
     """Also with fewer blocks than there are rows to go round."""
     g_total = numbers(7, case.x.shape, case.dtype) if further else None
-    dx, sums = case.backward(g_total, blocks, unaligned)
+    dx, sums = case.backward(g_total, blocks, shift)
     want, terms, want_sums = case.want_backward(g_total)
     close(dx, want, case.dtype, terms)
     got = sums.astype("float64").sum(0)
     for half in (slice(case.C), slice(case.C, None)):
         close(got[half], want_sums[half], "float32")
-    (alone,) = case.backward(g_total, blocks, unaligned, sums=False)
+    (alone,) = case.backward(g_total, blocks, shift, sums=False)
     assert alone.tobytes() == dx.tobytes()
+
+
+@pytest.mark.parametrize("argument", range(8))
+def test_each_array_may_start_anywhere(argument):
+    """The numbers are taken one by one then, by the same threads: not a bit changes."""
+    case = Case(3, 96, "bfloat16", residual=True)
+    a, b = case.forward(), case.forward(1 << argument)
+    assert all(a[k].tobytes() == b[k].tobytes() for k in a)
+    a, b = case.backward(case.residual), case.backward(case.residual, shift=1 << argument)
+    assert all(x.tobytes() == y.tobytes() for x, y in zip(a, b))
 
 
 @pytest.mark.parametrize("dtype, largest", [("float32", 1e18), ("float16", 65504), ("bfloat16", 1e18)])
@@ -189,13 +200,13 @@ def test_what_is_not_finite_stays_in_its_row(bad, centered):
 
 @settings(max_examples=20)
 @given(st.integers(1, 70), st.sampled_from([1, 4, 31, 33, 256, 260, 300]), dtypes,
-       st.integers(1, 4), st.booleans())  # fmt: skip
-def test_column_sums_kernel(rows, C, dtype, groups, unaligned):
+       st.integers(1, 4), shifts)  # fmt: skip
+def test_column_sums_kernel(rows, C, dtype, groups, shift):
     x = numbers(rows, (rows, C), dtype)
     across = -(-C // (32 * 16 // x.itemsize))
     args = [empty((groups, C), "float32"), x, rows, C]
-    (sums,) = run_in_memory("columns", "column_sums", (across, groups), (32, 16), args,
-                            real=dtype, unaligned=unaligned)  # fmt: skip
+    (sums,) = run_shifted("columns", "column_sums", (across, groups), (32, 16), args,
+                            real=dtype, shift=shift)  # fmt: skip
     close(sums.astype("float64").sum(0), x.astype("float64").sum(0), "float32")
 
 
