@@ -221,7 +221,9 @@ def test_on_another_device(cupy):
         a = cp.asarray(np.eye(3))
         close(gemm(a, a), np.eye(3), 3, np.float64)
     with pytest.raises(DeviceError, match="a is on cuda:1, b is on cuda:0"):
-        gemm(a, cp.asarray(np.eye(3)))
+        gemm(a, cp.asarray(np.eye(3)), a)
+    with pytest.raises(DeviceError, match="they are on cuda:1, not on cuda:0"):
+        gemm(a, a, a)
 
 
 def test_no_waiting(cupy, unread):

@@ -7,6 +7,7 @@ import pytest
 import tinytensor as tt
 from tinytensor import backend, nn
 from tinytensor.autograd import wrap
+from tinytensor.kernels.cuda import products
 from tinytensor.nn import functional as F
 
 from .standin import CUBLASLT
@@ -77,7 +78,9 @@ def plain_mlp(x, fc, proj, fc_bias, proj_bias):
 @pytest.mark.parametrize(
     "x, bias", [((2, 3, 5), True), ((5,), True), ((4, 5), False), ((0, 5), True)]
 )
-def test_linear(cuda, dtypes, x, bias):
+@pytest.mark.parametrize("together", [True, False])
+def test_linear(cuda, dtypes, x, bias, together, monkeypatch):
+    monkeypatch.setattr(products, "SUMS_RIDE_ALONG", together)
     compare(run_linear, F.linear, spread(x, (7, 5), (7,) if bias else None), cuda, dtypes)
 
 
@@ -98,6 +101,14 @@ def test_mlp(cuda, refused, dtypes, x, h, bias, fused):  # noqa: F811
 ])  # fmt: skip
 def test_matmul(cuda, dtype, x, y):
     compare(tt.matmul, tt.matmul, spread(x, y), cuda, (dtype, dtype))
+
+
+def test_convolutions_in_half_precision(cuda):
+    from tinytensor.ops.conv import _conv
+
+    how = {"stride": (1, 1), "dilation": (1, 1), "groups": 2}
+    run = lambda x, w: _conv(x, w, **how)  # noqa: E731
+    compare(run, run, spread((2, 4, 5, 5), (6, 2, 3, 3)), cuda, (BF16, BF16))
 
 
 @pytest.mark.parametrize("frozen", [(), (0,), (1,), (2,), (1, 2), (0, 2), (0, 1)])

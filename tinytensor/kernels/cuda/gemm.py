@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ... import backend
-from ...errors import ArgumentError, DtypeError, ShapeError
+from ...errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from ...ops.activations import gelu
 from ...precision import get_float32_matmul_precision
 from . import cublaslt as lt
@@ -158,9 +158,10 @@ def _check(a: Array, b: Array, out: Array, given: dict) -> None:
             raise _fail(a, b, f"{name} must be {what}")
         if name.startswith("sum") and not x.flags.c_contiguous:
             raise _fail(a, b, f"{name} must be contiguous", ArgumentError)
-    here = a.data.device_id
-    if any(x.data.device_id != here for x in (b, out, *given.values())):
+    here = backend.cupy().cuda.runtime.getDevice()
+    if any(x.data.device_id != here for x in (a, b, out, *given.values())):
         backend.check_one_device("gemm", a=a, b=b, out=out, **given)
+        raise _fail(a, b, f"they are on {backend.device_of(a)}, not on cuda:{here}", DeviceError)
 
 
 def aux_like(xp: Any, out: Array) -> Array:
@@ -206,7 +207,7 @@ def gemm(
         out = xp.empty((*lead, M, N), a.dtype if dtype is None else dtype)
     elif out.shape != (*lead, M, N):
         raise _fail(a, b, f"out {tuple(out.shape)} must be {(*lead, M, N)}")
-    if bias is not None:
+    if bias is not None and not bias.flags.c_contiguous:
         bias = xp.ascontiguousarray(bias)
     given = {"bias": bias, "aux": aux, "sum_a": sum_a, "sum_b": sum_b}
     given = {name: x for name, x in given.items() if x is not None}
