@@ -1,6 +1,7 @@
 """attention.cu and keep_bits.cu in every schedule of the shim, against float64; the ops on them."""
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tinytensor.nn.functional as F
 from tinytensor import random
 from tinytensor.kernels.cuda import attention, launch
 
+from . import shim
 from .schedules import dtype_of, empty, run_everywhere
 
 P = 0.25  # of dropout
@@ -81,7 +83,6 @@ class Problem:
 
     def run(self, entry, outputs, inputs, rows, step, source=None):
         head = next(h for h in (32, 64, 128) if self.hs <= h)
-        defines = f"#define HEAD {head}\n#define DROPOUT {int(self.dropout)}\n"
         scalars = (
             self.H, self.L, self.S, self.hs, self.padded, 2 * -(-self.S // 64), self.is_causal,
             self.scale, 1 / (1 - P), *self.layout,
@@ -92,7 +93,7 @@ class Problem:
         return run_everywhere(
             "attention", entry, (self.B * self.H * -(-n // block),), (128,),
             (*outputs, *inputs, self.keep, *scalars), real=self.real, shared=shared,
-            source=defines + (source or launch.source("attention")),
+            source=source, constants={"HEAD": head, "DROPOUT": int(self.dropout)},
         )  # fmt: skip
 
     def forward(self, source=None):
@@ -182,6 +183,36 @@ def test_flash_attention(name):
     assert (mine[..., problem.L :] == np.inf).all()
     for a, b in zip(problem.backward(), gradients):
         close(a, b, problem.real)
+
+
+FORWARD, BACKWARD = launch.source("attention").split("// " + "-" * 76 + " backward")
+BUGS = {  # in a case that shows it: what is written instead of what
+    "missing wait": ("65", "    copy_wait<0>();\n    __syncthreads();  // this", "    __syncthreads();  // this"),
+    "missing barrier": ("65", "    __syncthreads();  // this tile is there", "    // this tile is there"),
+    "swapped fragments": (
+        "seven", "mma(s[m][n], fa[m], fb);\n        Half<real>::mma(s[m][n + 1], fa[m], fb + 2)",
+        "mma(s[m][n], fa[m], fb + 2);\n        Half<real>::mma(s[m][n + 1], fa[m], fb)",
+    ),
+    "mask off by one": ("seven", "is_causal && column > row", "is_causal && column >= row"),
+    "diagonal tile not masked": ("65", "begin + PART > own + 1", "begin > own + 16 * R"),
+    "row of odd width": ("seven", "LD = HEAD + 8", "LD = HEAD + 4"),
+    "tail not masked": ("64 of 70", "column >= S || ", ""),
+    "no zeros behind the keys": ("seven", "rows = c < width ? rows - r : 0;", "rows = N;"),
+    "tile reused too early": ("seven", "  __syncwarp();  // the last to read", "  // the last to read"),
+    "dropout's bits of other columns": ("dropout", "at % 32 + lane % 4 * 2 + i", "at % 32 + lane % 4 + i"),
+}  # fmt: skip
+KEPT = ("missing wait", "missing barrier", "swapped fragments", "mask off by one")
+CASES["64 of 70"] = dict(B=1, H=1, L=64, S=70, packed=False, is_causal=False)
+
+
+@pytest.mark.parametrize("name", BUGS if os.environ.get("EVERY_BUG") else KEPT)
+def test_a_bug_is_noticed(name):
+    case, right, wrong = BUGS[name]
+    assert right in FORWARD
+    problem = Problem(**CASES[case])
+    with pytest.raises((shim.KernelError, AssertionError)) as noticed:
+        close(problem.forward(FORWARD.replace(right, wrong)), problem.expected()[0], problem.real)
+    print(name, "->", str(noticed.value).splitlines()[0][:300])
 
 
 # ------------------------------------------------------------------------------ the ops

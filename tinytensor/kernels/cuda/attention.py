@@ -319,12 +319,15 @@ def _(
     return *into, None
 
 
-def _reference_rule(xp: Any, g: Array, q: Array, k: Array, v: Array, *rest: Any) -> tuple:
+def _reference_rule(
+    xp: Any, g: Array, q: Array, k: Array, v: Array, mask: Array | None, *static: Any
+) -> tuple:
+    operands = (q, k, v, mask)
     if q.dtype.name not in HALF:
-        return _attention_rule(xp, g, q, k, v, *rest)
-    grads = _attention_rule(xp, *(a.astype("float32") for a in (g, q, k, v)), *rest)
-    *three, for_mask = grads
-    return *(a.astype(q.dtype) for a in three), for_mask
+        return _attention_rule(xp, g, *operands, *static)
+    wide = (a.astype("float32") for a in (g, q, k, v))
+    grads = _attention_rule(xp, *wide, mask, *static)
+    return tuple(d if d is None else d.astype(a.dtype) for d, a in zip(grads, operands))
 
 
 # ------------------------------------------------------------------------------ packed
