@@ -91,7 +91,7 @@ def test_activations_are_half_and_weights_are_cast_once_a_step(dtype, cuda, tmp_
     for step in range(2):
         with Seen() as seen:
             training.step(step, 1e-3)
-        assert len(seen.casts) == len(set(seen.casts)) == 5  # a block's matrices, and the head's
+        assert len(seen.casts) == len(set(seen.casts))  # or never, where a kernel does
     for name in ("linear", "packed_attention", "gelu", "dropout", "layer_norm", "add_layer_norm"):
         assert seen.dtypes[name] == {dtype}, name
     assert seen.dtypes["cross_entropy"] == {"float32"}
