@@ -100,12 +100,12 @@ def test_a_run_goes_on_bit_for_bit(cuda, text, tmp_path, monkeypatch):
     assert readings(whole) == readings(parts)
 
 
-def test_steps_read_nothing(cuda, unread, text, tmp_path, monkeypatch):
-    """The whole of a step: batch, forward, backward, clipping, AdamW; but for the guard, which has
-    to know one number before the weights may change."""
+@pytest.mark.parametrize("dtype", ["float32", "tf32", "bfloat16", "float16"])
+def test_steps_read_nothing(dtype, cuda, unread, text, tmp_path):
+    """The whole of a step: batch, forward, backward, guard, clipping, AdamW, averages."""
     argv = [*TINY, "--grad-accum", "2", "--data", text, "--out", str(tmp_path / "run")]
-    training = Training(from_command_line([*argv, "--device", cuda]))
-    monkeypatch.setattr(training.guard, "allows", lambda loss, norm: True)
+    argv += ["--dtype", dtype, "--ema", "0.9", "--skip-spikes", "4", "--device", cuda]
+    training = Training(from_command_line(argv))
     with unread():
         for step in range(3):
             loss, norm = training.step(step, 1e-3)

@@ -217,6 +217,8 @@ def matmul(x1, x2, /, out=None, **options):
         raise TypeError("matmul of batches in bfloat16: cuBLAS is not asked for that")
     with np.errstate(all="ignore"):
         result = np.matmul(x1._a, x2._a)
+        if x1.dtype == x2.dtype:  # NumPy's product of bfloat16 is float32
+            result = result.astype(x1.dtype, copy=False)
     if out is None:
         return made(result)
     out._a[...] = result
