@@ -202,6 +202,10 @@ class RunConfig(Group):
         "those on CUDA alone, where they are several times faster. Weights stay float32",
         choices=("float32", "tf32", "bfloat16", "float16"),
     )
+    graph: bool = option(
+        True, "on CUDA, capture a step as one graph and launch that: the same numbers, without the "
+        "time Python takes. Not with --document-attention", resumable=True,
+    )
     seed: int = option(1337, "of weights, batches, dropout and samples: same seed, same run",
                        at_least=0, below=2**64)
     checkpoint_activations: bool = option(

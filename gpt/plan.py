@@ -37,7 +37,7 @@ def main() -> int:
         saved = Checkpoint.find(asked.resume)
         config, tokenizer = asked.resumed(saved.config), saved.tokenizer
     device = tt.backend.resolve(config.run.device)
-    Precision(config.run.dtype, device)
+    Precision(config.run.dtype, device)  # or say that it cannot be
     config = source.settled(config, source.load(config, tokenizer))
     if asked.auto_batch:
         config = fitted(config, device)
@@ -115,6 +115,7 @@ class Plan:
         rows["while it works"] = max(self.peak - sum(rows.values()), 0)
         notes = {"gradients": f"of {cost.trained:,} parameters trained",
                  "moments": "two of AdamW for each of them",
+                 "copies": f"of the weights in {self.config.run.dtype}",
                  "activations": f"kept for backward, of {batch} x {self.config.gpt.block_size} "
                  "tokens"}  # fmt: skip
         lines = [f"{name:<16}{size(value):>10}   {notes.get(name, '')}".rstrip()

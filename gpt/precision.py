@@ -21,7 +21,7 @@ import tinytensor as tt
 from .errors import UserError
 
 HALF = ("bfloat16", "float16")
-NEEDS = {"float16": 53, "bfloat16": 80, "tf32": 80}  # compute capability, times ten
+NEEDS = {"float16": 53, "tf32": 80, "bfloat16": 80}  # compute capability, times ten
 
 
 class Precision:
@@ -39,10 +39,9 @@ class Precision:
                             "leave it out, or give --device cuda")  # fmt: skip
         has = capability(self.device)
         if has < NEEDS[dtype]:
-            able = [name for name, needs in NEEDS.items() if needs <= has] + ["float32"]
-            raise UserError(f"--dtype {dtype}: {self.device} has compute capability "
-                            f"{has / 10}, and {dtype} needs {NEEDS[dtype] / 10}: use --dtype "
-                            f"{able[0]}")  # fmt: skip
+            raise UserError(f"--dtype {dtype}: {self.device} has compute capability {has / 10}, "
+                            f"and {dtype} needs {NEEDS[dtype] / 10}: use --dtype "
+                            f"{possible(has)[-1]}")  # fmt: skip
         if dtype == "bfloat16" and not find_spec("ml_dtypes"):
             raise UserError("--dtype bfloat16: needs a package that is not installed: "
                             "pip install ml_dtypes")  # fmt: skip
@@ -67,6 +66,11 @@ class Precision:
                 yield
         finally:
             tt.set_float32_matmul_precision(before)
+
+
+def possible(capability: int) -> list[str]:
+    """What --dtype can be on a GPU, the best last."""
+    return ["float32", *(dtype for dtype, needs in NEEDS.items() if needs <= capability)]
 
 
 def capability(device: Any) -> int:

@@ -21,6 +21,7 @@ from .config import CommandLine, Config
 from .errors import UserError, command, out_of_memory
 from .evaluate import evaluate
 from .fit import fitted
+from .graphed import GraphedStep
 from .interrupt import Interrupt
 from .plan import Plan
 from .plot import plot
@@ -30,7 +31,7 @@ from .resume import reopen
 from .run import Run, check_out
 from .schedule import learning_rate
 from .state import TrainingState
-from .update import update_of
+from .update import DeviceUpdate, update_of
 
 DRAWN_EVERY = 30  # seconds between drawings of the curve
 
@@ -61,6 +62,7 @@ class Training:
             check_out(config.run.out)
         loggers.check(config.run.log_to)
         self.device = tt.backend.resolve(config.run.device)
+        Precision(config.run.dtype, self.device)  # or say that it cannot be
         self.also: source.Source | None = None
         known = saved or start
         self.source = source.load(config, known.tokenizer if known else None)
@@ -68,7 +70,6 @@ class Training:
         if auto_batch:
             config = fitted(config, self.device)
         self.config = config
-        Precision(config.run.dtype, self.device)
         self.plan = Plan(config, self.device)
         self.plan.check()
         self.batches = self.source.batches(config, "train", "train")
@@ -88,6 +89,9 @@ class Training:
             self.state.restore(saved)
             self.warnings = self.state.differences(saved)
         self.update = update_of(self.state, self.device)
+        self.graphed: GraphedStep | None = None
+        if config.run.graph and isinstance(self.update, DeviceUpdate):
+            self.graphed = GraphedStep(self.state, self.update, self.device)
         self.counts = self.source.counts()
         self.folder = run or Run.create(config)
         if run is not None:
@@ -162,11 +166,16 @@ class Training:
         accum, rng = self.config.optim.grad_accum, tt.default_generator.get_state()
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        total = self.state.gradients(self.batches.batch(step * accum + i) for i in range(accum))
-        self.updating = True
-        norm = self.update(step, total, rng)
+        batches = [self.batches.batch(step * accum + i) for i in range(accum)]
+        if self.graphed and self.graphed.takes(batches):
+            self.updating = True
+            loss, norm = self.graphed(step, lr, batches, rng)
+        else:
+            loss = self.state.gradients(batches)
+            self.updating = True
+            norm = self.update(step, loss, rng)
         self.updating = False
-        return total, norm
+        return loss, norm
 
     def over(self) -> bool:
         """Whether the run has come to its end, by its number of steps or by its patience."""

@@ -12,7 +12,7 @@ from .backend import synchronize as _synchronize
 from .graphs import CUDAGraph, graph, is_current_stream_capturing
 
 __all__ = [
-    "CUDAGraph", "Event", "current_device", "device_count", "empty_cache",
+    "CUDAGraph", "Event", "current_device", "device", "device_count", "empty_cache",
     "get_device_capability", "get_device_name", "get_device_properties", "graph", "is_available",
     "is_current_stream_capturing", "max_memory_allocated", "max_memory_reserved", "mem_get_info",
     "memory_allocated", "memory_reserved", "reset_peak_memory_stats", "set_device", "synchronize",
@@ -22,6 +22,11 @@ __all__ = [
 def current_device() -> int:
     """The number of the device that `cuda` stands for."""
     return cupy().cuda.Device().id
+
+
+def device(device: Any) -> Any:
+    """`with tt.cuda.device(1):` `cuda` stands for cuda:1 inside."""
+    return _on(device)
 
 
 def set_device(device: Any) -> None:

@@ -49,6 +49,7 @@ class CUDAGraph:
             raise DeviceError("a CUDA graph is being captured already: captures do not nest")
         module = cupy()
         self.reset()
+        self._device = module.cuda.Device()
         # What is made in a capture is never given back to others: launches write there
         self._pool = module.cuda.MemoryPool()
         self._ends = ExitStack()
@@ -73,18 +74,22 @@ class CUDAGraph:
             self._ends.close()
 
     def replay(self) -> None:
-        """Launch the work on the current stream."""
+        """Launch the work on the current stream of its device."""
         if self._launchable is None:
             raise DeviceError("this CUDA graph is empty: capture something, `with graph(g):`")
-        if self._blocks:
-            for i, n in enumerate(default_generator.get_state()):
-                self._base[i : i + 1].fill(np.uint64(n))  # a kernel's argument: nothing waits
-            default_generator.block += self._blocks
-        self._launchable.launch()
+        with self._device:
+            if self._blocks:
+                for i, n in enumerate(default_generator.get_state()):
+                    self._base[i : i + 1].fill(np.uint64(n))  # a kernel's argument: nothing waits
+                default_generator.block += self._blocks
+            self._launchable.launch()
 
 
 class graph:
-    """`with graph(g):` what is done inside is captured in the CUDAGraph g, and not done."""
+    """`with graph(g):` what is done inside is captured in the CUDAGraph g, and not done.
+
+    On the current device: for another, `with tt.cuda.device(1), tt.cuda.graph(g):`
+    """
 
     def __init__(self, cuda_graph: CUDAGraph):
         self.cuda_graph = cuda_graph

@@ -7,7 +7,9 @@ two integers, and a mask can be drawn again in backward from the position it cam
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +73,22 @@ def manual_seed(seed: int) -> Generator:
     return default_generator.manual_seed(seed)
 
 
+def _drawn(reference: Callable) -> Any:
+    """A function of (xp, ...) that may have kernels, `@words.kernel("cuda")`, as an op has."""
+    kernels: dict[str, Callable] = {}
+
+    @functools.wraps(reference)
+    def draw(xp: Any, *args: Any) -> Any:
+        return kernels.get(xp.__name__, reference)(xp, *args)
+
+    def kernel(device: str) -> Callable:
+        return lambda f: kernels.setdefault({"cpu": "numpy", "cuda": "cupy"}[device], f)
+
+    function: Any = draw
+    function.reference, function.kernel = reference, kernel
+    return function
+
+
 # ------------------------------------------------------------------------------ the words
 
 _M0, _M1 = 0xD2E7470EE14C6C93, 0xCA5A826395121157  # Salmon et al., table 2: multipliers
@@ -78,6 +96,7 @@ _W0, _W1 = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B  # and key increments
 _MASK = 2**64 - 1
 
 
+@_drawn
 def words(xp: Any, key: Key, count: int) -> Any:
     """`count` random uint64 from `key` on: NumPy's C implementation, or the same in array ops."""
     if xp is np:
@@ -116,6 +135,7 @@ def _multiply(xp: Any, a: Any, b: int) -> tuple[Any, Any]:
 # ------------------------------------------------------------------------------ distributions
 
 
+@_drawn
 def uniform(xp: Any, key: Key, shape: tuple, dtype: Any) -> Any:
     """Uniform in [0, 1): the top 53 bits of a word for float64, 24 for all other dtypes."""
     w = words(xp, key, math.prod(shape)).reshape(shape)
@@ -125,6 +145,7 @@ def uniform(xp: Any, key: Key, shape: tuple, dtype: Any) -> Any:
     return ((w >> xp.uint64(64 - bits)).astype(np.float32) * np.float32(2.0**-bits)).astype(dtype)
 
 
+@_drawn
 def normal(xp: Any, key: Key, shape: tuple, dtype: Any) -> Any:
     """Standard normal, by Box and Muller (1958): sqrt(-2 ln u) cos(2 pi v), in float64."""
     n = math.prod(shape)
@@ -134,6 +155,7 @@ def normal(xp: Any, key: Key, shape: tuple, dtype: Any) -> Any:
     return (xp.sqrt(-2 * xp.log(u)) * xp.cos(2 * math.pi * v)).reshape(shape).astype(dtype)
 
 
+@_drawn
 def integers(xp: Any, key: Key, shape: tuple, low: int, high: int) -> Any:
     """Uniform in [low, high): the word modulo the range; the bias is below range / 2^64."""
     w = words(xp, key, math.prod(shape)).reshape(shape)

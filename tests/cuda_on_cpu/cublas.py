@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-from ctypes import (
-    c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p,
-)  # fmt: skip
+from ctypes import c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64
+from ctypes import c_void_p as pointer_t
 from typing import NamedTuple
 
 import ml_dtypes
@@ -42,7 +41,7 @@ EPILOGUES = {1, 2, 4, 6, 32, 36, 160, 164, 192, 208, BGRADA, BGRADB}
 ATTRIBUTES = {
     "MatmulDesc": {
         3: ("transa", c_int32), 4: ("transb", c_int32), 7: ("epilogue", c_uint32),
-        8: ("bias", c_void_p), 11: ("aux", c_void_p), 12: ("aux_ld", c_int64),
+        8: ("bias", pointer_t), 11: ("aux", pointer_t), 12: ("aux_ld", c_int64),
     },
     "MatrixLayout": {5: ("batch", c_int32), 6: ("stride", c_int64)},
     "MatmulPreference": {
@@ -123,7 +122,7 @@ class Library:
         self.calls: list[Call] = []
         self.refused: set[int] = set()
         self.why = b"nothing has failed"
-        pointer, size = c_void_p, c_size_t
+        pointer, size = pointer_t, c_size_t
         self._export("Create", [pointer], self.create)
         for kind, given in CREATED_WITH.items():
             types = [pointer, *[t for _, t in given]]
@@ -156,9 +155,9 @@ class Library:
     def _text(self, function):
         def run(status: int) -> int:
             self._texts[status] = c_char_p(function(status))
-            return ctypes.cast(self._texts[status], c_void_p).value
+            return ctypes.cast(self._texts[status], pointer_t).value
 
-        return ctypes.CFUNCTYPE(c_void_p, c_int)(run)
+        return ctypes.CFUNCTYPE(pointer_t, c_int)(run)
 
     # -------------------------------------------------------------------------- objects
 
@@ -166,7 +165,7 @@ class Library:
         need(out, INVALID_VALUE, "no place for the new object")
         address = 0x7E0000000000 + 64 * (len(self.objects) + 1)
         self.objects[address] = made
-        c_void_p.from_address(out).value = address
+        pointer_t.from_address(out).value = address
 
     def _at(self, kind: str, address: int) -> Object:
         found = self.objects.get(address)

@@ -106,7 +106,9 @@ class RawKernel:
 
     @launched
     def __call__(self, grid: tuple, block: tuple, args: tuple, *, shared_mem: int = 0) -> None:
-        arrays = [getattr(a, "_a", a) for a in args]
+        if any(a is None for a in args):
+            raise TypeError("CuPy passes None as the address 0xffffffff: pass 0")
+        arrays = [None if type(a) is int and a == 0 else getattr(a, "_a", a) for a in args]
         self._kernel(grid, block, arrays, shared_mem, RawModule.schedule)
 
 
@@ -134,11 +136,11 @@ def _made() -> Module:
 
 
 cupy = _made()
+CUBLASLT = cublas.Library()  # and what the engine keeps for it, over all installations
+_contexts: dict = {}
 cupyx = _module(
     "cupyx", allow_synchronize=lambda allow: nullcontext() if allow else no_waiting()
 )
-CUBLASLT = cublas.Library()  # and what the engine keeps for it, over all installations
-_contexts: dict = {}
 
 
 @contextmanager

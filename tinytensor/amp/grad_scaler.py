@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import backend
-from ..autograd import no_grad, wrap
+from ..autograd import no_grad
 from ..creation import full, zeros
 from ..dtypes import float16, float32, int32
 from ..errors import ArgumentError, DtypeError
@@ -146,7 +146,9 @@ class GradScaler:
 
     def get_scale(self) -> float:
         """The scale, read: this waits for the device."""
-        return (self._start[0] if self._scale is None else self._scale.item()) if self._enabled else 1.0
+        if not self._enabled:
+            return 1.0
+        return self._start[0] if self._scale is None else self._scale.item()
 
     def is_enabled(self) -> bool:
         return self._enabled

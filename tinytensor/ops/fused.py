@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .. import random
-from ..backend import namespace_of
+from ..backend import namespace_of, on_its_device
 from ..errors import ArgumentError, ShapeError
 from ..messages import one_dtype
 from ..modes import is_grad_enabled
@@ -117,7 +119,7 @@ def add_layer_norm(input, residual, normalized_shape, weight=None, bias=None, ep
     return _add_layer_norm(input, residual, weight, bias, eps)
 
 
-# ------------------------------------------------------------------------------ linear, GELU, linear
+# ------------------------------------------------------------------------------ the GELU MLP
 
 
 @op
@@ -197,6 +199,7 @@ def _(xp, g, x, weight, bias, target, ignore_index, divisor, lse):
     return dx, d_weight, d_bias
 
 
+@on_its_device
 def fused_linear_cross_entropy(
     input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean",
     ignore_index=-100, label_smoothing=0.0,
@@ -225,10 +228,12 @@ def fused_linear_cross_entropy(
             f"target {tuple(target.array.shape)} must be {lead}, input without its last dimension"
         )
     check_targets("fused_linear_cross_entropy", target, ignore_index, classes)
-    kept = (target.array != ignore_index).sum().item() if reduction == "mean" else 1
+    divisor = (target.array != ignore_index).sum() if reduction == "mean" else 1
+    if isinstance(divisor, np.generic):
+        divisor = divisor.item()  # on a GPU it stays there: nobody waits for it
     leaves = [t for t in (input, linear_weight, linear_bias) if t is not None]
     ahead = is_grad_enabled() and any(t.requires_grad for t in leaves)
     loss = _linear_cross_entropy(
-        input, linear_weight, linear_bias, target.array, ignore_index, kept, ahead
+        input, linear_weight, linear_bias, target.array, ignore_index, divisor, ahead
     )
     return as_input(loss, input)

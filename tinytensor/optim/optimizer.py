@@ -139,9 +139,8 @@ class Optimizer:
         where = user_line()
         params = [p for p in group["params"] if p.grad is not None]
         left = self.together(params, group)
-        if left and self.found_inf is not None and self.found_inf.item() != 0:
-            left = []
-        self._one_by_one(left, group)
+        if left and not (self.found_inf is not None and self.found_inf.item() != 0):
+            self._one_by_one(left, {**group, "lr": _number(group.get("lr"))})
         for p in params:
             p._version[0] += 1
             p._version[1] = where
@@ -152,7 +151,6 @@ class Optimizer:
 
     def _one_by_one(self, params: list[Tensor], group: dict[str, Any]) -> None:
         pieces: list[tuple] = []
-        group = {**group, "lr": _number(group.get("lr"))}
         for p in params:
             with backend.using(p.array):
                 xp, state = backend.namespace_of(p.array), self.state[p]
@@ -268,7 +266,7 @@ class Optimizer:
 
 
 def _number(x: Any) -> Any:
-    return x.item() if isinstance(x, Variable) else x
+    return x.item() if isinstance(x, Tensor) else x
 
 
 def moment(p: Tensor) -> Tensor:
