@@ -20,7 +20,7 @@ import tinytensor as tt
 from gpt.errors import command
 
 from . import flags
-from .shapes import DTYPES, How, captured
+from .shapes import DTYPES, Captured, How
 from .step import PEAK_ON_CUDA, peak_product
 from .timing import clock_of, single
 
@@ -86,7 +86,7 @@ def launches(device: str, seconds: float) -> Iterator[tuple[str, float]]:
         for _ in range(LAUNCHES):
             raw()
 
-    yield "a kernel in a graph", single(captured(many, tt.cuda), *how) / LAUNCHES
+    yield "a kernel in a graph", single(Captured(many, tt.cuda), *how) / LAUNCHES
 
 
 def measure(device: str, n: int, nbytes: int, seconds: float) -> Iterator[dict[str, Any]]:

@@ -161,18 +161,25 @@ def training_step(
         scaler.update()
         return loss.detach()
 
-    return captured(step, lib.cuda) if how.graph and on_cuda else step
+    return Captured(step, lib.cuda) if how.graph and on_cuda else step
 
 
-def captured(f: Callable[[], object], cuda: Any) -> Callable[[], Any]:
-    """f, which is called WARM_UP times, as one CUDA graph: a call does what one of f does."""
-    for _ in range(WARM_UP):  # compiles kernels and makes what stays: moments
-        f()
-    cuda.synchronize()
-    graph = cuda.CUDAGraph()
-    with cuda.graph(graph):
-        f()
-    return graph.replay
+class Captured:
+    """f, which is called WARM_UP times, as one CUDA graph: a call does what one of f does.
+
+    It keeps f, and so the arrays that the graph reads and writes.
+    """
+
+    def __init__(self, f: Callable[[], object], cuda: Any):
+        self.f, self.graph = f, cuda.CUDAGraph()
+        for _ in range(WARM_UP):  # compiles kernels and makes what stays: moments
+            f()
+        cuda.synchronize()
+        with cuda.graph(self.graph):
+            f()
+
+    def __call__(self) -> None:
+        self.graph.replay()
 
 
 def our_step(of: Shape, how: How = ON_CPU) -> Callable[[], object]:
