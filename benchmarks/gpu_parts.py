@@ -30,6 +30,7 @@ class Sizes(NamedTuple):
     seconds: float = 0.1  # of a measurement of a ceiling
     check: list[str] = ["256/384/6/6/4"]
     kernels: list[str] = []  # all
+    shim: list[str] = []
     course: int = 10000
     cpu_seconds: float = 0.1  # where sizes end
     generate: list[str] = ["--preset", "gpt2"]
@@ -137,7 +138,8 @@ def parts(sizes: Sizes, text: str | None, folder: Path, plots: Path) -> list[Par
              [*sizes.peers, *half, sizes.graph, *steps], missing=no_torch),
         Part("tests", "Tests on the GPU", 90, "pytest", [*sizes.tests, *pytest, *slow],
              read=count_tests),
-        Part("shim", "Each kernel beside the CPU shim", 50, "cuda_on_cpu.replay", cuda),
+        Part("shim", "Each kernel beside the CPU shim", 50, "cuda_on_cpu.replay",
+             [*cuda, *sizes.shim]),
         Part("train", "The preset shakespeare-gpu", 180, "gpt.train",
              ["--preset", "shakespeare-gpu", "--data", data or "", "--out", str(run), *half,
               *sizes.train], missing="" if data else "the text is not here: give --text FILE",

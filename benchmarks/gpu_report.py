@@ -127,6 +127,18 @@ def write(report: dict[str, Any], stem: Path) -> None:
     write_file(stem.with_suffix(".md"), markdown(report).encode())
 
 
+def portable(value: Any, names: dict[str, str]) -> Any:
+    """Without the folders of this machine, in any text of the value."""
+    if isinstance(value, dict):
+        return {key: portable(v, names) for key, v in value.items()}
+    if isinstance(value, list):
+        return [portable(v, names) for v in value]
+    if isinstance(value, str):
+        for folder, name in names.items():
+            value = value.replace(folder, name) if len(folder) > 1 else value
+    return value
+
+
 def slug(name: str) -> str:
     """`NVIDIA H100 80GB HBM3` as a file's name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
@@ -157,9 +169,11 @@ def make(
                         "printed": []}  # fmt: skip
             else:
                 done = run(part, seconds, python)
-            command_line = " ".join(["python -m", part.module, *part.args]).replace(folder, "RUN")
-            report["parts"][part.name] = {"title": part.title, "command": command_line,
-                                          "commit": report["gpu"]["commit"], **done}  # fmt: skip
+            line = " ".join(["python -m", part.module, *part.args])
+            named = {"title": part.title, "command": line, "commit": report["gpu"]["commit"]}
+            report["parts"][part.name] = portable(named | done, {
+                folder: "RUN", str(out): "results", str(text and Path(text).parent): "DATA",
+                str(ROOT): ".", str(ROOT.parent): "..", str(Path.home()): "~"})  # fmt: skip
             write(report, stem)
             print(f"{part.name:12}{done['seconds']:7.1f} s   {done['outcome']}", flush=True)
     return report, stem

@@ -29,7 +29,7 @@ import tinytensor as tt
 from gpt.errors import command
 
 from . import course, flags, sizes
-from .cases import SIZES, cases, cold
+from .cases import SIZES, Case, cases, cold
 from .timing import calibrate, clock_of, time_calls
 
 REPEATS = 7
@@ -64,7 +64,7 @@ def without_kernels(op: Any, module: str) -> Iterator[None]:
         op.plans.clear()
 
 
-def measure(name: str, case: tuple, device: str, dtype: str = "float32") -> dict[str, float]:
+def measure(name: str, case: Case, device: str, dtype: str = "float32") -> dict[str, float]:
     """Milliseconds with kernels and without, in turn, and the median of the ratios."""
     op, module = tt.REGISTRY[name], "numpy" if device == "cpu" else "cupy"
     run, clock = cold(case, device, dtype), clock_of(device)

@@ -28,15 +28,15 @@ import tinytensor as tt
 from benchmarks import flags
 from benchmarks.cases import Size, call, cases
 from benchmarks.kernels import with_kernels
-from benchmarks.shapes import DTYPES, How, named, training_step
+from benchmarks.shapes import DTYPES, How, shape, training_step
 from gpt.errors import command
 from gpt.model import GPT
 from tinytensor.kernels.cuda.launch import Kernel, kernel
 
 # |out - shim| / |shim|, by the dtype that is stored
 LIMITS = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
-KEPT = 2  # launches of each kernel and storage type
-SMALL, TINY = Size(2, 80, 128, 2, 300), "40/64/2/2/2/100"
+KEPT = 1  # launches of each kernel, storage type and set of constants
+SMALL = (2, 80, 128, 2, 300)  # more than a tile of each
 
 
 class Recorder:
@@ -50,7 +50,7 @@ class Recorder:
 
     def record(self, own: Kernel, launch: Any, grid: tuple, block: tuple, args: tuple, shared: int):
         types = [str(getattr(a, "dtype", None)) for a in args if hasattr(a, "get")]
-        key = own.file, own.name, *types, *(a is None for a in args)
+        key = own.file, own.name, own.defines, *types, *(a is None for a in args)
         if any(isinstance(a, np.ndarray) for a in args):
             self.structs[own.name] += 1
             return launch(own, grid, block, *args, shared=shared)
@@ -58,19 +58,23 @@ class Recorder:
         if self.counts[key] > KEPT:
             return launch(own, grid, block, *args, shared=shared)
         number, plain = len(self.launches), []
+        first: dict[tuple, int] = {}  # where an array is passed first: it may be two arguments
         for i, a in enumerate(args):
-            on_device = hasattr(a, "get")
-            plain.append(a.dtype.name if on_device else None if a is None else a)
-            if on_device:
+            if not hasattr(a, "get"):
+                plain.append(a.item() if isinstance(a, np.generic) else a)
+                continue
+            plain.append([a.dtype.name, first.setdefault((a.data.ptr, a.nbytes), i)])
+            if plain[-1][1] == i:
                 self.arrays[f"{number}.{i}.before"] = bits(a.get())
         launch(own, grid, block, *args, shared=shared)
         for i, a in enumerate(args):
             if hasattr(a, "get") and not own.parameters[i].const:
                 self.arrays[f"{number}.{i}.after"] = bits(a.get())
-        numbers = [a.item() if isinstance(a, np.generic) else a for a in plain]
-        self.launches.append({"file": own.file, "name": own.name, "grid": [*map(int, grid)],
-                              "block": [*map(int, block)], "shared": int(shared),
-                              "args": numbers})  # fmt: skip
+        constants = dict(d.removeprefix("-D").split("=") for d in own.defines)
+        self.launches.append({
+            "file": own.file, "name": own.name, "constants": constants, "args": plain,
+            "grid": [*map(int, grid)], "block": [*map(int, block)], "shared": int(shared),
+        })  # fmt: skip
 
     def save(self, path: Path) -> None:
         text = json.dumps({"launches": self.launches, "structs": self.structs})
@@ -97,9 +101,10 @@ def recording() -> Iterator[Recorder]:
         Kernel.__call__ = launch  # type: ignore[method-assign]
 
 
-def work(device: str) -> None:
+def work(device: str, size: Size) -> None:
     """What is recorded."""
-    table = cases(SMALL)
+    table = cases(size)
+    of = shape(size.T, size.C, size.H, 2, size.B, size.V)
     for dtype in ("float32", "float16", "bfloat16"):
         for name in (n for n in with_kernels("cupy") if n in table):
             with going_on(f"{name} in {dtype}"):
@@ -107,7 +112,6 @@ def work(device: str) -> None:
     for dtype in DTYPES:
         with going_on(f"a training step in {dtype}"):
             tt.manual_seed(0)
-            of = named(TINY)
             model = GPT(replace(of.config, dropout=0.1)).to(device)
             step = training_step(model, of.ids(), how=How(device, dtype))
             for _ in range(2):
@@ -132,15 +136,18 @@ def compare(path: Path) -> list[dict[str, Any]]:
         for number, launch in enumerate(kept["launches"]):
             args = list(launch["args"])
             for i, a in enumerate(launch["args"]):
-                if (key := f"{number}.{i}.before") in arrays:
-                    args[i] = xp.asarray(arrays[key]).view(dtype(a))
+                if isinstance(a, list) and a[1] == i:
+                    args[i] = xp.asarray(arrays[f"{number}.{i}.before"]).view(dtype(a[0]))
+                elif isinstance(a, list):
+                    args[i] = args[a[1]].view(dtype(a[0]))
             grid, block = tuple(launch["grid"]), tuple(launch["block"])
-            kernel(launch["file"], launch["name"])(grid, block, *args, shared=launch["shared"])
+            again = kernel(launch["file"], launch["name"], **launch["constants"])
+            again(grid, block, *args, shared=launch["shared"])
             for i, a in enumerate(launch["args"]):
                 if f"{number}.{i}.after" in arrays:
-                    theirs = arrays[f"{number}.{i}.after"].view(dtype(a))
-                    row = judged(launch["name"], a, theirs, args[i].get())
-                    known = worst.setdefault((launch["name"], a), row | {"launches": 0})
+                    theirs = arrays[f"{number}.{i}.after"].view(dtype(a[0]))
+                    row = judged(launch["name"], a[0], theirs, args[i].get())
+                    known = worst.setdefault((launch["name"], a[0]), row | {"launches": 0})
                     known["launches"] += 1
                     if not row["difference"] <= known["difference"]:
                         known |= row
@@ -165,8 +172,8 @@ def judged(name: str, kind: str, theirs: np.ndarray, shim: np.ndarray) -> dict[s
         a, b = (x.astype(np.float64) for x in (theirs, shim))
         finite = np.isfinite(a) & np.isfinite(b)
         same = finite | (np.isnan(a) & np.isnan(b)) | (a == b)
-        size = np.linalg.norm(b[finite])
-        difference = float(np.linalg.norm((a - b)[finite]) / size) if size else 0.0
+        size = np.linalg.norm(b[finite]) or 1.0
+        difference = float(np.linalg.norm(a[finite] - b[finite]) / size)
         difference, limit = difference if same.all() else float("inf"), LIMITS[kind]
     return {"kernel": name, "dtype": kind, "difference": difference, "ok": difference <= limit}
 
@@ -175,6 +182,8 @@ def judged(name: str, kind: str, theirs: np.ndarray, shim: np.ndarray) -> dict[s
 def main() -> int:
     parser = flags.parser("cuda_on_cpu.replay", __doc__)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--size", type=int, nargs=5, default=SMALL, metavar="N",
+                        help="batch, time, width, heads, classes")  # fmt: skip
     parser.add_argument("--work", action="store_true", help="do what would be recorded, each array "
                         "in memory of its own: for compute-sanitizer")  # fmt: skip
     parser.add_argument("--compare", metavar="FILE", help="on the `cuda` of this process")
@@ -191,13 +200,13 @@ def main() -> int:
     tt.cuda.set_device(args.device)
     if args.work:
         tt.backend.cupy().cuda.set_allocator(None)
-        work(args.device)
+        work(args.device, Size(*args.size))
         print("done")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "launches.npz"
         with recording() as found:
-            work(args.device)
+            work(args.device, Size(*args.size))
         found.save(path)
         here = [sys.executable, "-m", "cuda_on_cpu.run", "cuda_on_cpu.replay"]
         return subprocess.run([*here, "--compare", str(path)]).returncode

@@ -118,7 +118,7 @@ def _made() -> Module:
         "cupy.cuda", Device=Device, Stream=Stream, MemoryPointer=MemoryPointer, Event=Event,
         MemoryHook=MemoryHook, get_elapsed_time=get_elapsed_time, MemoryPool=MemoryPool,
         memory=_module("cupy.cuda.memory", OutOfMemoryError=OutOfMemoryError),
-        using_allocator=lambda allocator: nullcontext(),
+        using_allocator=lambda allocator: nullcontext(), set_allocator=lambda allocator: None,
         get_current_stream=Stream.current, runtime=Runtime("cupy.cuda.runtime"),
         nvrtc=_module("cupy.cuda.nvrtc", getVersion=lambda: (13, 0)),
         device=_module("cupy.cuda.device", get_cublas_handle=lambda: 1),
