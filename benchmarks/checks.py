@@ -18,7 +18,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -49,11 +49,13 @@ def apart(mine: list[float], theirs: list[float]) -> float:
     return max(abs(a - b) / abs(b) for a, b in zip(mine, theirs, strict=True))
 
 
-def unread() -> AbstractContextManager:
+@contextmanager
+def unread() -> Iterator[None]:
     """Inside, CuPy raises where the host would wait for the GPU."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it may miss some, and says so
-        return import_module("cupyx").allow_synchronize(False)
+        with import_module("cupyx").allow_synchronize(False):
+            yield
 
 
 def waits(of: Shape, how: How) -> str:

@@ -47,8 +47,7 @@ def reader(nbytes: int, device: str) -> Callable[[], object]:
     """A call that moves about nbytes: one matrix-vector product, or on a GPU a copy; waits."""
     if device != "cpu":
         xp = tt.backend.cupy()
-        with xp.cuda.Device(tt.backend.resolve(device).index):
-            a, b = (xp.ones(nbytes // 8, np.float32) for _ in range(2))
+        a, b = (xp.ones(nbytes // 8, np.float32) for _ in range(2))
 
         def copy() -> None:
             xp.copyto(b, a)
@@ -116,6 +115,8 @@ def shape(preset: str) -> GPTConfig:
 def main() -> None:
     args = arguments()
     tt.set_num_threads(args.threads)
+    if args.device != "cpu":
+        tt.cuda.set_device(args.device)
     config = shape(args.preset)
     rows = [measure(config, batch, args.prompt_tokens, args.new_tokens, Sampler(temperature=0),
                     args.device) for batch in args.batch]  # fmt: skip

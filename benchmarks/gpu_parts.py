@@ -36,7 +36,7 @@ class Sizes(NamedTuple):
     generate: list[str] = ["--preset", "gpt2"]
     train: list[str] = []  # flags beside the preset's
     graph: str = "--graph"
-    tests: list[str] = ["tests"]
+    tests: list[str] = ["tests/cuda_on_cpu"]
     device: str = "cuda"  # of pytest's flag
     dtype: str = "bfloat16"
 
@@ -119,7 +119,7 @@ def parts(sizes: Sizes, text: str | None, folder: Path, plots: Path) -> list[Par
     steps = ["--steps", str(sizes.steps)]
     parallel = ["-n", "8"] if find_spec("xdist") and sizes.device == "cuda" else []
     pytest = ["--device", sizes.device, "-m", "cuda", "-v", "--tb=line", "-p", "no:cacheprovider",
-              *parallel]  # fmt: skip
+              "--continue-on-collection-errors", *parallel]  # fmt: skip
     slow = [f"--ignore={path}" for path in SLOW_TESTS]
     data, run = shakespeare(text), folder / "run"
     sanitizer = shutil.which("compute-sanitizer") or ""
@@ -146,11 +146,15 @@ def parts(sizes: Sizes, text: str | None, folder: Path, plots: Path) -> list[Par
              read=run_of(run)),
         Part("compiled", "Beside PyTorch, torch.compile", 110, "peers.step",
              [*sizes.peers[:1], *half, sizes.graph, *steps, "--compile"], missing=no_torch),
-        Part("kernels", "Kernels", 60, "benchmarks.kernels",
-             [*sizes.kernels, *half, "--seconds", str(sizes.cpu_seconds), "--course-size",
-              str(sizes.course), "--plot", str(plots)]),
+        Part("kernels", "Kernels beside their references", 60, "benchmarks.kernels",
+             [*sizes.kernels, *half, "--compare", "reference", "course", "--course-size",
+              str(sizes.course)]),
+        Part("sizes", "Where the GPU starts to win", 60, "benchmarks.kernels",
+             [*sizes.kernels, *half, "--compare", "sizes", "--seconds", str(sizes.cpu_seconds),
+              "--plot", str(plots)]),
         Part("memcheck", "compute-sanitizer, memcheck", 60, "cuda_on_cpu.replay",
-             watched, (sanitizer, "--tool", "memcheck"), no_sanitizer, errors_of),
+             watched, (sanitizer, "--tool", "memcheck", "--report-api-errors", "no"),
+             no_sanitizer, errors_of),
         Part("racecheck", "compute-sanitizer, racecheck", 60, "cuda_on_cpu.replay",
              watched, (sanitizer, "--tool", "racecheck"), no_sanitizer, errors_of),
         Part("memory", "Memory of a step", 20, "benchmarks.memory",

@@ -48,8 +48,11 @@ def gpu(device: str = "cuda") -> dict[str, Any]:
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True,
-                            capture_output=True).stdout.strip()  # fmt: skip
+    try:
+        commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True,
+                                capture_output=True).stdout.strip()  # fmt: skip
+    except OSError:  # no git here
+        commit = ""
     return {"name": own.name, "capability": f"{own.major}.{own.minor}", "memory": own.total_memory,
             "multiprocessors": own.multi_processor_count, "l2_cache": own.L2_cache_size,
             "driver": runtime.driverGetVersion(), "runtime": runtime.runtimeGetVersion(),

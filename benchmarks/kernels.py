@@ -152,6 +152,8 @@ def main() -> None:
     args = arguments()
     tt.set_num_threads(args.threads)
     device = str(tt.backend.resolve(args.device))
+    if device != "cpu":
+        tt.cuda.set_device(device)
     result: dict[str, Any] = {"benchmark": "kernels", "threads": args.threads, "device": device,
                               "dtype": args.dtype}  # fmt: skip
     if "reference" in args.compare:

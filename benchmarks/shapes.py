@@ -78,7 +78,9 @@ class How(NamedTuple):
 
     @classmethod
     def asked(cls, args: argparse.Namespace) -> How:
-        """From the flags that `add_flags` made."""
+        """From the flags that `add_flags` made; the device becomes the current one."""
+        if args.device != "cpu":
+            tt.cuda.set_device(args.device)
         graph = args.graph if args.graph is not None else args.device.startswith("cuda")
         return cls(args.device, args.dtype, graph)
 

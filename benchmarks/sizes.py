@@ -14,7 +14,8 @@ from .cases import Size, cases, cold
 from .timing import clock_of, single
 
 WIDTH, HEADS, CLASSES, TIME = 384, 6, 8192, 256
-ROWS = [4**i for i in range(11)]
+GROWTH = 8
+ROWS = [GROWTH**i for i in range(8)]
 
 
 def sized(rows: int) -> Size:
@@ -55,7 +56,7 @@ def compare(names: list[str], device: str, dtype: str, most: float) -> list[dict
             row["cpu_ms"].append(1e3 * seconds(name, rows, "cpu", "float32"))
             if device != "cpu":
                 row["gpu_ms"].append(1e3 * seconds(name, rows, device, dtype))
-            if row["cpu_ms"][-1] > 250 * most:  # the next size takes four times as long
+            if row["cpu_ms"][-1] > 1e3 * most / GROWTH:  # the next takes so many times as long
                 break
         row["gpu_wins_from"] = crossing(row["rows"], row["cpu_ms"], row["gpu_ms"])
         found.append(row)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from cuda_on_cpu.standin import installed
 
 from benchmarks import gpu_report
 from benchmarks.gpu_parts import Part, Sizes, count_tests, errors_of
@@ -23,11 +24,18 @@ TINY = Sizes(
     "--n-chars 3000".split(),
 )  # fmt: skip
 STAND_IN = [sys.executable, "-m", "cuda_on_cpu.run"]
-WHOLE = ["checks", "ceilings", "step", "tests", "shim", "train", "kernels", "memory",
-         "generate"]  # fmt: skip
+WHOLE = ["checks", "ceilings", "step", "tests", "shim", "train", "kernels", "sizes",
+         "memory", "generate"]  # fmt: skip
 
 
-def test_the_whole_of_it(cuda, tmp_path, capsys):
+@pytest.fixture
+def stand_in():
+    """The stand-in, also where the tests run on a GPU: what is tested is the report."""
+    with installed():
+        yield
+
+
+def test_the_whole_of_it(stand_in, tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("First Citizen:\nBefore we proceed any further, hear me speak.\n\n" * 60)
     report, stem = gpu_report.make(tmp_path / "results", 16, WHOLE, str(text), TINY, STAND_IN)
@@ -45,6 +53,10 @@ def test_the_whole_of_it(cuda, tmp_path, capsys):
     page = stem.with_suffix(".md").read_text()
     assert page.startswith("# stand-in") and "pending" in page and "share" in page
     assert stem.with_name("stand-in-sizes.png").exists()
+    data = {name: part["data"] for name, part in written["parts"].items()}
+    assert data["memory"]["rows"][0]["peak_mb"] > 0 and data["generate"]["rows"]
+    assert data["sizes"]["sizes"][0]["gpu_ms"] and data["kernels"]["course"]["mistaken"]["gpu_ms"]
+    assert {row["unit"] for row in data["ceilings"]["rows"]} == {"GB/s", "TFLOP/s", "us"}
     for folder in (tmp_path, gpu_report.ROOT):  # what is committed names no folder of a machine
         assert str(folder) not in page
 
@@ -53,7 +65,7 @@ def part(name, *code, seconds=60.0, **more):
     return Part(name, name, seconds, "-c", ["\n".join(code)], **more)
 
 
-def test_nothing_stops_the_others(cuda, tmp_path, monkeypatch):
+def test_nothing_stops_the_others(stand_in, tmp_path, monkeypatch):
     """A crash, a hang, a program that is not there, no time left: said, and the next one runs."""
     mine = [
         part("killed", "import os", "os.kill(os.getpid(), 11)"),
@@ -89,7 +101,7 @@ def test_nothing_stops_the_others(cuda, tmp_path, monkeypatch):
     }  # fmt: skip
 
 
-def test_some_parts_again(cuda, tmp_path, monkeypatch):
+def test_some_parts_again(stand_in, tmp_path, monkeypatch):
     mine = [part("a", "print('{\"n\": 1}')"), part("b", "print('{\"n\": 1}')")]
     monkeypatch.setattr(gpu_report, "parts", lambda *args: mine)
     gpu_report.make(tmp_path, python=[sys.executable])
@@ -130,6 +142,7 @@ def test_what_is_read():
 def test_targets_are_of_what_was_measured(ratio, met):
     rows = [{"torch / ours": ratio}, {"torch / ours": 2.0}]
     found = {t.what: t for t in targets({
+        "train": {"outcome": "out of time", "seconds": 180.1, "data": {"val_loss": 1.5}},
         "torch": {"outcome": "done", "seconds": 1, "data": {"rows": rows}},
         "step": {"data": {"rows": [{"gflop_per_s": 4e5, "peak_gflop_per_s": 7e5}]}},
         "ceilings": {"data": {"rows": [{"dtype": "bfloat16", "value": 800.0}]}},
@@ -140,5 +153,7 @@ def test_targets_are_of_what_was_measured(ratio, met):
     assert share.measured == "50.0%" and share.met  # of the best product, not of the slower one
     char = found["6/6/384 char GPT, T=256, batch 64: step time against PyTorch eager"]
     assert char.measured == "0.500x" and char.met
-    assert found["preset shakespeare-gpu: best val loss"].measured == "pending"
+    assert found["preset shakespeare-gpu: best val loss"].measured == "1.5000"
+    assert found["and its time, evaluations and samples included"].met is False
+    assert found["no hidden syncs"].measured == "pending"
     assert all(t.met is None and t.measured == "pending" for t in targets({}))
