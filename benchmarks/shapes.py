@@ -177,6 +177,7 @@ class Captured:
         for _ in range(WARM_UP):  # compiles kernels and makes what stays: moments
             f()
         cuda.synchronize()
+        cuda.empty_cache()  # the graph has memory of its own, and those calls' is not for it
         with cuda.graph(self.graph):
             f()
 

@@ -52,7 +52,7 @@ def tried(config: Config, device: Any, sequences: int) -> int:
 
 
 def climb(config: Config, device: Any, sequences: int) -> int:
-    room = USABLE * (device_memory(device)[0] + tt.cuda.memory_allocated(device))
+    room = share(config) * (device_memory(device)[0] + tt.cuda.memory_allocated(device))
     fits = 1
     peaks: list[tuple[int, int]] = []
     try:
@@ -69,6 +69,11 @@ def climb(config: Config, device: Any, sequences: int) -> int:
         if not out_of_memory(error):
             raise
     return fits
+
+
+def share(config: Config) -> float:
+    """Of the memory there is that a step may take: evaluations cannot use what a graph holds."""
+    return USABLE * (0.9 if config.run.graph else 1)
 
 
 def trial(config: Config, device: Any) -> Callable[[int, int], None]:

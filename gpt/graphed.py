@@ -58,6 +58,7 @@ class GraphedStep:
             tuple(tt.zeros(a.shape, dtype=a.dtype, device=self.device) for a in batch)
             for batch in batches
         ]
+        tt.cuda.empty_cache()  # a graph has its own memory: what the first step left is not for it
         self.graph = tt.cuda.CUDAGraph()
         groups = self.state.optimizer.param_groups
         rates = [group["lr"] for group in groups]

@@ -184,7 +184,7 @@ def _run_elsewhere(op: Any, args: tuple, arrays: list, static: dict) -> tuple[An
 def _as_arguments(out: Any, arrays: list) -> Any:
     """CuPy computes some of bfloat16 in float32 (where, for one); the result is bfloat16 again."""
     floats = {a.dtype for a in arrays if hasattr(a, "dtype") and a.dtype.kind in "fV"}
-    return out.astype(floats.pop()) if len(floats) == 1 else out
+    return out.astype(floats.pop(), copy=False) if len(floats) == 1 else out
 
 
 def _one_device(op: Any, args: tuple) -> backend.Device:

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.sizes import crossing
 
+
 def test_without_a_gpu_one_sentence(monkeypatch):
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.ceilings"], capture_output=True, text=True,

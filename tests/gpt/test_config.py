@@ -121,7 +121,7 @@ def test_all_problems_are_reported_at_once():
 @pytest.mark.parametrize(
     "argv, words",
     [
-        (["--preset", "shakespeare"], ["--preset shakespeare", "'shakespeare-cpu'"]),
+        (["--preset", "shakespeare"], ["--preset shakespeare", "'shakespeare-gpu'"]),
         (["--preset", "../tales"], ["--preset ../tales"]),
         (["--lr", "1e-5", "--min-lr", "1e-4"], ["--min-lr 0.0001", "lr = 1e-05"]),
         (["--preset", "shakespeare-cpu", "--lr", "1e-5"], ["min_lr = 0.0001", "lr = 1e-05"]),
