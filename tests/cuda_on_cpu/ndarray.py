@@ -1,7 +1,7 @@
 """An array on a device: composition over a numpy.ndarray that nobody outside can reach.
 
 What CuPy's array does, this does; what CuPy refuses, this refuses with CuPy's words. Two rules of
-the house are stricter: memory from `empty` holds NaN, and a kernel that touches another device's
+the house are stricter: memory from `empty` holds poison, and a kernel that touches another device's
 memory fails (on GPUs with peer access CuPy would warn and go on, slowly).
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .device import Device, Memory, MemoryPointer, current, wait
+from .shim import poisoned
 
 IMPLICIT = (
     "Implicit conversion to a NumPy array is not allowed. "
@@ -237,15 +238,6 @@ def _rebuilt(host):
 
 
 # ------------------------------------------------------------------------------ in and out
-
-
-def poisoned(a: np.ndarray) -> np.ndarray:
-    """Memory as it comes: whoever reads it before writing gets NaN, or the largest integer."""
-    if a.dtype.kind in "fV":
-        a.fill(np.nan)
-    elif a.dtype.kind in "iu":
-        a.fill(np.iinfo(a.dtype).max)
-    return a
 
 
 def supported(dtype: np.dtype) -> None:

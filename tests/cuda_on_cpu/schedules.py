@@ -29,10 +29,8 @@ def dtype_of(name: str) -> np.dtype:
 
 
 def empty(shape: int | tuple[int, ...], dtype: str) -> np.ndarray:
-    """Memory nobody has written to: NaN, or -1. What an output starts as."""
-    made = np.empty(shape, dtype_of(dtype))
-    made.view(np.uint8).fill(0xFF) if made.ndim else made.reshape(1).view(np.uint8).fill(0xFF)
-    return made
+    """Memory nobody has written to, which a kernel had better not read. What an output starts as."""
+    return shim.poisoned(np.empty(shape, dtype_of(dtype)))
 
 
 def run_everywhere(

@@ -41,7 +41,8 @@ class Parameter(NamedTuple):
 
 def source(file: str) -> str:
     """The text that is compiled for FILE.cu: device.h stands in front."""
-    return (FOLDER / "device.h").read_text() + "\n" + (FOLDER / f"{file}.cu").read_text()
+    parts = [f'#line 1 "{name}"\n{(FOLDER / name).read_text()}' for name in ("device.h", f"{file}.cu")]
+    return "\n".join(parts)
 
 
 def entries(text: str) -> dict[str, list[Parameter]]:
