@@ -136,11 +136,11 @@ def _made() -> Module:
 
 
 cupy = _made()
-CUBLASLT = cublas.Library()  # and what the engine keeps for it, over all installations
-_contexts: dict = {}
 cupyx = _module(
     "cupyx", allow_synchronize=lambda allow: nullcontext() if allow else no_waiting()
 )
+CUBLASLT = cublas.Library()  # and what the engine keeps for it, over all installations
+_contexts: dict = {}
 
 
 @contextmanager
