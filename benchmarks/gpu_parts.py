@@ -127,7 +127,7 @@ def parts(sizes: Sizes, text: str | None, folder: Path, plots: Path) -> list[Par
     no_torch = "" if find_spec("torch") else "PyTorch is not installed"
     watched = ["--work"]
     return [
-        Part("checks", "Parity, determinism, graphs, waiting", 40, "benchmarks.checks",
+        Part("checks", "Parity, determinism, graphs, waiting", 75, "benchmarks.checks",
              [*sizes.check, *cuda]),
         Part("ceilings", "Ceilings of the GPU", 30, "benchmarks.ceilings",
              [*cuda, "--size", str(sizes.product), "--bytes", str(sizes.copy), "--seconds",

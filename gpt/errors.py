@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from typing import Any
 
 # Mistakes that other packages name; looked up where loaded, so that this module needs none of them.
 MISTAKES = {"data.errors": ["DataError"], "tinytensor.errors": ["DeviceError", "CheckpointError"]}
@@ -43,8 +44,17 @@ def is_mistake(error: Exception) -> bool:
     return isinstance(error, (UserError, *known))
 
 
-def command(main: Callable[[], int | None]) -> Callable[[], int]:
-    """Wrap a command's main: the user's mistakes become clear sentences and exit code 2."""
+SMALLER = ("lower --batch-size (--grad-accum keeps the tokens of a step), --block-size, or the "
+           "model's size")  # fmt: skip
+
+
+def command(main: Callable[[], int | None] | None = None, *, smaller: str = SMALLER) -> Any:
+    """Wrap a command's main: the user's mistakes become clear sentences and exit code 2.
+
+    smaller  what takes less memory, said where there is too little
+    """
+    if main is None:
+        return functools.partial(command, smaller=smaller)
 
     @functools.wraps(main)
     def run() -> int:
@@ -66,8 +76,7 @@ def command(main: Callable[[], int | None]) -> Callable[[], int]:
             return 2
         except Exception as error:
             if out_of_memory(error):
-                say(f"out of memory: {error or 'no more is to be had'}; lower --batch-size "
-                    "(--grad-accum keeps the tokens of a step), --block-size, or the model's size")
+                say(f"out of memory: {error or 'no more is to be had'}; {smaller}")
                 return 2
             if not is_mistake(error):
                 raise

@@ -52,7 +52,8 @@ class Writing(Common):
     )
 
 
-@command
+@command(smaller="lower --num-samples, which are written side by side, or give fewer prompts; on a "
+         "GPU others use, --device cuda:N takes another one, --device cpu none")  # fmt: skip
 def main() -> int:
     space, writing = from_command_line(sys.argv[1:])
     prompts = list(read_prompts(space))

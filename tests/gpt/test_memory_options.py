@@ -69,6 +69,15 @@ def test_what_was_learned_is_kept(train, run, tmp_path, monkeypatch, error):
     assert weights(whole) == weights(parts)
 
 
+def test_writing_says_what_takes_less(run, small_run, monkeypatch):
+    def none_left(self):
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr("gpt.decoding.Writer.step", none_left)
+    answer = run("gpt.generate", small_run, "--prompt", "a", "--device", "cpu")
+    assert answer.code == 2 and "Unable to allocate 9 GiB; lower --num-samples" in answer.err
+
+
 def test_half_an_update_is_not_kept(train, tmp_path, monkeypatch):
     fails(monkeypatch, 2, MemoryError("no"), "update")
     answer = train("--out", tmp_path / "r")
