@@ -66,11 +66,15 @@ def products(device: str, n: int, seconds: float) -> Iterator[tuple[str, str, fl
     flops, clock = 2.0 * n**3, clock_of(device)
     for dtype in DTYPES:
         tt.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
-        ours, _ = peak_product(How(device, dtype), n)
-        table = {"tinytensor": ours, "CuPy": by_cupy(dtype, n), "PyTorch": by_torch(dtype, n)}
-        for name, product in table.items():
-            if product is not None:
-                yield dtype, name, flops / single(product, 7, seconds, clock)
+        makers = {"tinytensor": lambda d, n: peak_product(How(device, d), n)[0],
+                  "CuPy": by_cupy, "PyTorch": by_torch}  # fmt: skip
+        for name, make in makers.items():
+            try:
+                product = make(dtype, n)
+                if product is not None:
+                    yield dtype, name, flops / single(product, 7, seconds, clock)
+            except Exception as error:  # of this library: the others are worth knowing
+                print(f"product, {dtype}, by {name}: {type(error).__name__}: {error}"[:160])
 
 
 def launches(device: str, seconds: float) -> Iterator[tuple[str, float]]:

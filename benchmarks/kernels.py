@@ -115,8 +115,9 @@ def against_reference(names: list[str], device: str, dtype: str) -> list[dict]:
         elif not names or name in names:
             try:
                 measured = measure(name, table[name], device, dtype)
-            except (TypeError, ValueError, NotImplementedError) as error:
-                print(f"{name:22} {device:7} not in {dtype}: {str(error)[:80]}")
+            except Exception as error:  # of this op: the others are worth knowing
+                print(f"{name:22} {device:7} not in {dtype}: {type(error).__name__}: "
+                      f"{' '.join(str(error).split())[:120]}")  # fmt: skip
                 continue
             row = {"op": name, "device": device, **measured}
             rows.append(row)
@@ -164,9 +165,9 @@ def main() -> None:
         result["course"] = course.compare(device, args.course_size)
     if args.plot:
         Path(args.plot).parent.mkdir(parents=True, exist_ok=True)
-        if "sizes" in args.compare:
+        if result.get("sizes"):
             sizes.plot(result["sizes"], args.plot)
-        elif "reference" in args.compare:
+        elif result.get("rows"):
             plot(result["rows"], args.plot)
     print(json.dumps(result))
 

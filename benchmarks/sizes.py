@@ -50,18 +50,26 @@ def compare(names: list[str], device: str, dtype: str, most: float) -> list[dict
     for name in cases(sized(1)):
         if names and name not in names:
             continue
-        row: dict[str, Any] = {"op": name, "rows": [], "cpu_ms": [], "gpu_ms": []}
-        for rows in ROWS:
-            row["rows"].append(rows)
-            row["cpu_ms"].append(1e3 * seconds(name, rows, "cpu", "float32"))
-            if device != "cpu":
-                row["gpu_ms"].append(1e3 * seconds(name, rows, device, dtype))
-            if row["cpu_ms"][-1] > 1e3 * most / GROWTH:  # the next takes so many times as long
-                break
-        row["gpu_wins_from"] = crossing(row["rows"], row["cpu_ms"], row["gpu_ms"])
-        found.append(row)
-        print(line(row), flush=True)
+        try:
+            found.append(sweep(name, device, dtype, most))
+        except Exception as error:  # of this op: the others are worth knowing
+            print(f"{name:22} {type(error).__name__}: {' '.join(str(error).split())[:120]}")
+            continue
+        print(line(found[-1]), flush=True)
     return found
+
+
+def sweep(name: str, device: str, dtype: str, most: float) -> dict[str, Any]:
+    """One op: rows, and milliseconds of both."""
+    row: dict[str, Any] = {"op": name, "rows": [], "cpu_ms": [], "gpu_ms": []}
+    for rows in ROWS:
+        row["cpu_ms"].append(1e3 * seconds(name, rows, "cpu", "float32"))
+        if device != "cpu":
+            row["gpu_ms"].append(1e3 * seconds(name, rows, device, dtype))
+        row["rows"].append(rows)
+        if row["cpu_ms"][-1] > 1e3 * most / GROWTH:  # the next takes so many times as long
+            break
+    return row | {"gpu_wins_from": crossing(row["rows"], row["cpu_ms"], row["gpu_ms"])}
 
 
 def line(row: dict[str, Any]) -> str:
