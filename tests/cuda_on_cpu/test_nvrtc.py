@@ -16,15 +16,18 @@ pytestmark = pytest.mark.skipif(
     nvrtc.paths() is None, reason="NVRTC's wheels are not installed: pip install -e '.[test]'"
 )
 
-# kernel: why it may have arrays in local memory (indices that only the run knows)
-LOCAL: dict[str, str] = {}
+# kernel: why it may have an array in local memory
+LOCAL = {
+    name: "cos() of a double: the library's path for arguments beyond 2^20, which is never taken"
+    for name in ("normal", "normal_double")
+}
 
 
 @pytest.mark.parametrize("target", nvrtc.targets(), ids=str)
 def test_a_source_compiles_without_spills(target):
     result = nvrtc.compiled(target)
     assert result.ok and not result.warnings, result.log
-    assert [*result.usage] == [*launch.entries(launch.source(target.file))], result.log
+    assert set(result.usage) == set(launch.entries(launch.source(target.file))), result.log
     for name, usage in result.usage.items():
         assert usage.spilled == 0, f"{name}: {usage.spilled} bytes of registers spilled"
         assert name in LOCAL or usage.stack == 0, f"{name}: {usage.stack} bytes of local memory"
@@ -45,15 +48,11 @@ def test_what_it_finds():
     assert not usage_of("out[0] = y;").ok
     assert "identifier \"y\" is undefined" in usage_of("out[0] = y;").log
     assert usage_of("int unused; out[0] = x[0];").warnings
-    local = usage_of("float a[64]; for (int i = 0; i < 64; i++) a[i] = x[i]; out[0] = a[n];")
-    assert local.usage["f"].stack == 256
-    wide = "float a[200]; for (int i = 0; i < 200; i++) a[i] = x[i * n]; __syncthreads();"
-    wide = "#pragma unroll\n".join(["", wide.replace("for", "\n#pragma unroll\nfor")])
-    spilled = usage_of(
-        wide + "\n#pragma unroll\nfor (int i = 0; i < 200; i++) out[i * n] = a[199 - i];",
-        name="__launch_bounds__(1024) f",
-    )
-    assert spilled.usage["f"].spilled > 0
+    each = "\n#pragma unroll\nfor (int i = 0; i < 200; i++) "
+    local = usage_of(f"float a[200]; {each} a[i] = x[i * n]; out[0] = a[n] + a[n / 2];")
+    assert local.usage["f"].stack == 800
+    many = f"float a[200]; {each} a[i] = x[i * n]; __syncthreads(); {each} out[i * n] = a[199 - i];"
+    assert usage_of(many, name="__launch_bounds__(1024) f").usage["f"].spilled > 0
 
 
 def test_the_options_are_those_of_cupy():
