@@ -33,8 +33,8 @@ def launches() -> Iterator[list[str]]:
 
 @functools.cache
 def with_shifted(file: str) -> str:
-    """A source with each entry once more, as NAME_shifted: of one argument more, a number whose bits
-    say which of the others start one element further on."""
+    """A source with each entry once more, as NAME_shifted: of one argument more, whose bits say
+    which of the others start one element further on."""
     text = more = launch.source(file)
     for name, parameters in launch.entries(text).items():
         declared = [f"{'const ' * p.const}{p.type}{'*' * p.pointer} {p.name}" for p in parameters]
@@ -64,4 +64,6 @@ def run_shifted(
                           real=real, shared=shared, source=text)  # fmt: skip
     written = [(a, m) for p, a, m in zip(parameters, args, moved)
                if p.pointer and not p.const and a is not None]  # fmt: skip
-    return [o.reshape(-1)[int(m) :].reshape(a.shape) for o, (a, m) in zip(outs, written, strict=True)]
+    return [
+        o.reshape(-1)[int(m) :].reshape(a.shape) for o, (a, m) in zip(outs, written, strict=True)
+    ]

@@ -52,7 +52,7 @@ def numbers(seed, n, dtype, scale=3.0):
 
 
 def close(got, want, dtype, terms=None):
-    """To what float32 can tell of the terms, and half a unit in the last place of what is stored."""
+    """To what float32 can tell of the terms, and half a last place of what is stored."""
     terms = np.abs(want) if terms is None else terms
     within = ROUNDING[dtype] * np.abs(want) + 1e-6 * terms + (2**-25 if dtype == "float16" else 0)
     # float32's smallest numbers are flushed to 0
@@ -146,7 +146,8 @@ def test_as_the_reference(cuda, monkeypatch, name, dtype, shape):
         assert a.shape == b.shape and a.dtype == dtype_of(dtype)
         a, b = a.float().cpu().numpy(), b.float().cpu().numpy()
         # in half precision the reference rounds each of its steps
-        np.testing.assert_allclose(a, b, max(16 * ROUNDING[dtype], 1e-5), 8 * ROUNDING[dtype] + 1e-6)
+        step = ROUNDING[dtype]
+        np.testing.assert_allclose(a, b, max(16 * step, 1e-5), 8 * step + 1e-6)
 
 
 def test_other_dtypes_go_to_the_reference(cuda):

@@ -61,30 +61,6 @@ __device__ __forceinline__ void store(float* p, float v) { *p = v; }
 __device__ __forceinline__ void store(__half* p, float v) { *p = __float2half_rn(v); }
 __device__ __forceinline__ void store(__nv_bfloat16* p, float v) { *p = __float2bfloat16_rn(v); }
 
-__device__ __forceinline__ unsigned pack_bf16(float low, float high) {
-  __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<unsigned*>(&v);
-}
-
-// 16 bytes at once: N numbers of T. Only where aligned<T>(p)
-template <class T>
-struct alignas(16) Vector {
-  static constexpr int N = 16 / sizeof(T);
-  T at[N];
-};
-template <class T>
-__device__ __forceinline__ bool aligned(const T* p) {
-  return ((unsigned long long)p & 15) == 0;
-}
-template <class T>
-__device__ __forceinline__ Vector<T> load_vector(const T* p) {
-  return *reinterpret_cast<const Vector<T>*>(p);
-}
-template <class T>
-__device__ __forceinline__ void store_vector(T* p, const Vector<T>& v) {
-  *reinterpret_cast<Vector<T>*>(p) = v;
-}
-
 // N numbers that lie side by side. WIDE: all of them are there, and p is `aligned`; else `count` are,
 // the others are 0
 template <class T, int N>
@@ -111,6 +87,30 @@ __device__ __forceinline__ void store_run(T* p, const Run<T, N>& v, int count) {
     for (int i = 0; i < N; i++)
       if (i < count) p[i] = v.at[i];
   }
+}
+
+__device__ __forceinline__ unsigned pack_bf16(float low, float high) {
+  __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<unsigned*>(&v);
+}
+
+// 16 bytes at once: N numbers of T. Only where aligned<T>(p)
+template <class T>
+struct alignas(16) Vector {
+  static constexpr int N = 16 / sizeof(T);
+  T at[N];
+};
+template <class T>
+__device__ __forceinline__ bool aligned(const T* p) {
+  return ((unsigned long long)p & 15) == 0;
+}
+template <class T>
+__device__ __forceinline__ Vector<T> load_vector(const T* p) {
+  return *reinterpret_cast<const Vector<T>*>(p);
+}
+template <class T>
+__device__ __forceinline__ void store_vector(T* p, const Vector<T>& v) {
+  *reinterpret_cast<Vector<T>*>(p) = v;
 }
 
 // ---------------------------------------------------------------------------- sums and maxima
