@@ -61,8 +61,8 @@ __device__ __forceinline__ void store(float* p, float v) { *p = v; }
 __device__ __forceinline__ void store(__half* p, float v) { *p = __float2half_rn(v); }
 __device__ __forceinline__ void store(__nv_bfloat16* p, float v) { *p = __float2bfloat16_rn(v); }
 
-// N numbers that lie side by side. WIDE: all of them are there, and p is `aligned`; else `count` are,
-// the others are 0
+// N numbers that lie side by side. WIDE: all of them are there, and p is `aligned`; else `count`,
+// and the others are 0
 template <class T, int N>
 struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Run {
   T at[N];
