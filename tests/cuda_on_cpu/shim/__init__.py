@@ -21,8 +21,7 @@ import ctypes
 import functools
 import re
 import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -30,6 +29,7 @@ import numpy as np
 
 from tinytensor.kernels.cuda.launch import entries
 
+from ..device import Memory
 from . import build
 from .build import CompileError, missing
 
@@ -83,9 +83,10 @@ class Parameter(NamedTuple):
 
     name: str
     text: str
-    dtype: np.dtype
+    dtype: np.dtype | None  # None: a struct, passed by value
     pointer: bool
     const: bool
+    bytes: int
 
 
 @functools.cache
@@ -136,24 +137,27 @@ class Kernel:
     def __init__(self, module: Module, name: str):
         self.module, self.name = module, name
         self.call = getattr(module.library, "shim_call_" + name)
-        signature = getattr(module.library, "shim_signature_" + name)
-        signature.restype = ctypes.c_char_p
-        inside = re.search(r"with A = \{(.*?)\}", signature().decode())
-        assert inside
-        self.parameters = []
-        for text, parameter in zip(inside[1].split(", "), module.entries[name]):
-            bare = re.sub(r"const|__restrict__|\*", "", text).strip()
-            self.parameters.append(
-                Parameter(parameter.name, text, np.dtype(TYPES[bare]), "*" in text, "const" in text)
-            )
+        self.parameters = list(self._parameters())
         self.max_dynamic_shared_size_bytes = 48 * 1024
+
+    def _parameters(self) -> Iterator[Parameter]:
+        signature = getattr(self.module.library, "shim_signature_" + self.name)
+        signature.restype = ctypes.c_char_p
+        inside = re.search(r"with A = \{(.*)\}\]", signature().decode())
+        sizes = getattr(self.module.library, "shim_sizes_" + self.name)
+        sizes.restype = ctypes.POINTER(ctypes.c_int)
+        texts = inside[1].split(", ") if inside else []
+        for text, size, parameter in zip(texts, sizes(), self.module.entries[self.name]):
+            bare = re.sub(r"const|__restrict__|\*", "", text).strip()
+            dtype = np.dtype(TYPES[bare]) if bare in TYPES else None
+            yield Parameter(parameter.name, text, dtype, "*" in text, "const" in text, size)
 
     def __call__(
         self, grid: tuple, block: tuple, args: Sequence[Any], shared_mem: int = 0,
         schedule: tuple[int, int] = SCHEDULES[0],
     ) -> None:  # fmt: skip
         self._check_launch(grid, block, shared_mem)
-        regions, values = self._arguments(args)
+        values, regions = self._arguments(args)
         for start, size, name in self.module.shared:
             regions.append(Region(self.module.image[0] + start, size, 0, 1, 0, 1, name))
         # on a GPU dynamic shared memory begins at a multiple of 16, no more is promised
@@ -161,10 +165,14 @@ class Kernel:
         dynamic = -(-room.ctypes.data // 32) * 32 + 16
         if shared_mem:
             regions.append(Region(dynamic, shared_mem, 0, 1, 0, 1, b"dynamic shared memory"))
-        # a table of addresses and behind it what they point to: the entry's parameters
-        table = np.zeros(2 * len(values) + 1, np.uint64)
-        table[len(values) : -1] = values
-        table[: len(values)] = table.ctypes.data + 8 * np.arange(len(values), 2 * len(values))
+        # the entry's parameters, side by side, and in front the address of each
+        table = np.zeros(2 * len(values) + sum(v.nbytes // 16 + 1 for v in values) * 2, np.uint64)
+        at = len(values)
+        for i, value in enumerate(values):
+            at += (table.ctypes.data // 8 + at) % 2
+            table.view(np.uint8)[8 * at : 8 * at + value.nbytes] = value
+            table[i] = table.ctypes.data + 8 * at
+            at += -(-value.nbytes // 8)
         regions.append(Region(table.ctypes.data, table.nbytes, 0, 1, 1, 0, b"the parameters"))
         message = ctypes.create_string_buffer(1024)
         three = [(ctypes.c_uint * 3)(*(*d, 1, 1, 1)[:3]) for d in (grid, block)]
@@ -189,26 +197,33 @@ class Kernel:
             raise KernelError(f"{self.name}: {shared_mem} + {static} bytes of shared memory, "
                               f"{MOST_SHARED} there are")  # fmt: skip
 
-    def _arguments(self, args: Sequence[Any]) -> tuple[list[Region], list[int]]:
-        """What may be touched, and the bits of each value."""
+    def _arguments(self, args: Sequence[Any]) -> tuple[list[np.ndarray], list[Region]]:
+        """The bytes of each argument, and what may be touched because of them."""
         if len(args) != len(self.parameters):
             raise TypeError(f"{self.name}: {len(self.parameters)} parameters, {len(args)} given")
         regions: list[Region] = []
-        values: list[int] = []
+        values = []
         for p, a in zip(self.parameters, args):
-            if p.pointer and a is None:
-                values.append(0)
-            elif getattr(a, "dtype", None) != p.dtype or p.pointer != isinstance(a, np.ndarray):
+            value = np.zeros(1, np.uint64) if a is None else a
+            fits = (
+                a is None if p.pointer else p.bytes == getattr(a, "nbytes", 0)
+            ) if p.dtype is None or a is None else (
+                getattr(a, "dtype", None) == p.dtype and p.pointer == isinstance(a, np.ndarray)
+            )  # fmt: skip
+            if not fits:
                 raise TypeError(f"{self.name}: {p.name} = {a!r:.60} is not a {p.text}")
-            elif p.pointer:
+            if p.pointer and a is not None:
                 if not a.flags.c_contiguous:
                     raise TypeError(f"{self.name}: {p.name} is not contiguous")
-                values.append(a.ctypes.data)
+                value = np.array([a.ctypes.data], np.uint64)
                 if a.nbytes:
-                    _add(regions, a, p.name, p.const or not a.flags.writeable)
-            else:
-                values.append(int.from_bytes(a.tobytes(), sys.byteorder))
-        return regions, values
+                    poison, const = int(POISON.get(a.dtype, 0)), p.const or not a.flags.writeable
+                    regions.append(Region(a.ctypes.data, a.nbytes, poison, a.itemsize, const, 0,
+                                          p.name.encode()))  # fmt: skip
+            values.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+            if p.dtype is None or a is not None and a.dtype in (np.uint64, np.int64):
+                regions += _behind(a, p.name)
+        return values, _merged(regions)
 
     def _located(self, message: str) -> str:
         """A message in which addresses of code, @1a2b@, are lines of the source."""
@@ -225,16 +240,33 @@ class Kernel:
         return message
 
 
-def _add(regions: list[Region], a: np.ndarray, name: str, constant: bool) -> None:
-    """An argument's memory; where arguments overlap, as in work done in place, they are one."""
-    start, end = a.ctypes.data, a.ctypes.data + a.nbytes
-    poison = int(POISON.get(a.dtype, 0))
-    new = Region(start, end - start, poison, a.itemsize, constant, 0, name.encode())
-    for r in [r for r in regions if r.start < end and start < r.start + r.bytes]:
-        first, last = min(new.start, r.start), max(new.start + new.bytes, r.start + r.bytes)
-        new.start, new.bytes, new.itemsize = first, last - first, min(new.itemsize, r.itemsize)
-        new.constant &= r.constant
-        new.poison = r.poison if r.poison == new.poison else 0
-        new.name = r.name + b" (and " + new.name + b")"
-        regions.remove(r)
-    regions.append(new)
+def _behind(table: np.ndarray, name: str) -> list[Region]:
+    """The stand-in's allocations that addresses in an argument point into."""
+    if table.nbytes % 8:
+        return []
+    words = np.unique(np.ascontiguousarray(table).reshape(-1).view(np.uint64))
+    words = words[words > 2**32]
+    if not words.size:
+        return []
+    live = np.array(sorted({m.bounds for m in list(Memory.live)}), np.uint64)
+    found = np.unique(np.searchsorted(live[:, 0], words, "right") - 1)
+    return [
+        Region(start, end - start, 0, 2, 0, 0, b"what " + name.encode() + b" points to")
+        for start, end in live[found[found >= 0]].tolist()
+        if end > start and ((words >= start) & (words < end)).any()
+    ]
+
+
+def _merged(regions: list[Region]) -> list[Region]:
+    """In the order of addresses; where arguments overlap, as in work done in place, they are one."""
+    merged: list[Region] = []
+    for r in sorted(regions, key=lambda r: r.start):
+        last = merged[-1] if merged else r
+        if not merged or last.start + last.bytes <= r.start:
+            merged.append(r)
+            continue
+        last.bytes = max(last.start + last.bytes, r.start + r.bytes) - last.start
+        last.itemsize, last.constant = min(last.itemsize, r.itemsize), last.constant & r.constant
+        last.poison = r.poison if r.poison == last.poison else 0
+        last.name = last.name if last.name == r.name else last.name + b", " + r.name
+    return merged

@@ -27,6 +27,7 @@ struct Entry<void (*)(A...)> {
   static void call(void (*entry)(A...), void** values) {
     call(entry, values, std::index_sequence_for<A...>{});
   }
+  static constexpr int sizes[] = {int(sizeof(A))..., 0};
   static const char* signature() { return __PRETTY_FUNCTION__; }  // "... [with A = {float*, int}]"
 };
 }  // namespace shim
@@ -38,4 +39,5 @@ extern "C" __attribute__((visibility("hidden"))) char __ehdr_start, _end;  // th
   }
 #define SHIM_ENTRY(name)                                                                     \
   extern "C" void shim_call_##name(void** v) { shim::Entry<decltype(&name)>::call(&name, v); } \
-  extern "C" const char* shim_signature_##name() { return shim::Entry<decltype(&name)>::signature(); }
+  extern "C" const char* shim_signature_##name() { return shim::Entry<decltype(&name)>::signature(); } \
+  extern "C" const int* shim_sizes_##name() { return shim::Entry<decltype(&name)>::sizes; }

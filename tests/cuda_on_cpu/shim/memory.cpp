@@ -38,7 +38,7 @@ struct Watched : Region {
 constexpr size_t MOST_CELLS = size_t(1) << 23;  // 256 MB of address space, touched as far as needed
 constexpr size_t WATCHED = size_t(1) << 21;     // elements of the largest array that is watched
 
-std::vector<Watched> regions;
+std::vector<Watched> regions;  // by address; none overlap
 unsigned likely[256];  // which region a page's last access was to
 Cell* all_cells;
 uintptr_t image, image_end;
@@ -56,12 +56,11 @@ Watched* find(uintptr_t address) {
   unsigned& guess = likely[address >> 12 & 255];
   if (guess < regions.size() && address - regions[guess].start < regions[guess].bytes)
     return &regions[guess];
-  for (unsigned i = 0; i < regions.size(); i++)
-    if (address - regions[i].start < regions[i].bytes) {
-      guess = i;
-      return &regions[i];
-    }
-  return nullptr;
+  auto after = std::upper_bound(regions.begin(), regions.end(), address,
+                                [](uintptr_t a, const Watched& r) { return a < r.start; });
+  if (after == regions.begin() || address - after[-1].start >= after[-1].bytes) return nullptr;
+  guess = after - regions.begin() - 1;
+  return &regions[guess];
 }
 
 struct Name {  // of an element, to be printed
@@ -202,6 +201,8 @@ void begin_launch(const Region* given, int count, uintptr_t start, uintptr_t end
     regions.push_back(w);
     if (watched) used += cells;
   }
+  std::sort(regions.begin(), regions.end(),
+            [](const Watched& a, const Watched& b) { return a.start < b.start; });
 }
 
 void begin_block() {

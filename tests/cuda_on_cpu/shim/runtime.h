@@ -62,9 +62,9 @@ struct Tile {
 struct Four {
   unsigned at[4];
 };
-Tile mma_bf16(Tile, Place);
+Tile mma(Tile, bool bfloat16, Place);
 Four load_matrix(const void* row, bool transposed, Place);
-void copy_async(void* shared, const void* global, unsigned bytes);
+void copy_async(void* shared, const void* global, bool zeros);
 void copy_commit();
 void copy_wait(int pending);
 }  // namespace shim

@@ -10,8 +10,14 @@ namespace {
 
 constexpr unsigned ALL = 0xffffffffu;
 
-float half_of(unsigned word, int which) {  // bfloat16, the upper half of a float
-  unsigned bits = which ? word & 0xffff0000u : word << 16;
+float half_of(unsigned word, unsigned which, bool bfloat16) {
+  uint16_t half = which ? word >> 16 : word;
+  if (!bfloat16) {
+    _Float16 h;
+    std::memcpy(&h, &half, 2);
+    return h;
+  }
+  unsigned bits = unsigned(half) << 16;  // the upper half of a float
   float f;
   std::memcpy(&f, &bits, 4);
   return f;
@@ -34,7 +40,7 @@ void forget_copies(unsigned thread) { copies[thread].clear(), groups[thread] = 0
 //   a0 a1 a2 a3   A[g + 8 * (i % 2)][2t + 8 * (i / 2) + {0, 1}]
 //   b0 b1         B[2t + 8 * i + {0, 1}][g]
 //   d0 d1 d2 d3   D[g + 8 * (i / 2)][2t + i % 2]
-Tile mma_bf16(Tile mine, Place at) {
+Tile mma(Tile mine, bool bfloat16, Place at) {
   exchange(ALL, &mine, sizeof mine, "mma.m16n8k16", at);
   float a[16][16], b[16][8];
   for (unsigned lane = 0; lane < WARP; lane++) {
@@ -43,9 +49,9 @@ Tile mma_bf16(Tile mine, Place at) {
     unsigned g = lane / 4, t = lane % 4;
     for (unsigned i = 0; i < 4; i++)
       for (unsigned h = 0; h < 2; h++)
-        a[g + 8 * (i % 2)][2 * t + 8 * (i / 2) + h] = half_of(theirs.a[i], h);
+        a[g + 8 * (i % 2)][2 * t + 8 * (i / 2) + h] = half_of(theirs.a[i], h, bfloat16);
     for (unsigned i = 0; i < 2; i++)
-      for (unsigned h = 0; h < 2; h++) b[2 * t + 8 * i + h][g] = half_of(theirs.b[i], h);
+      for (unsigned h = 0; h < 2; h++) b[2 * t + 8 * i + h][g] = half_of(theirs.b[i], h, bfloat16);
   }
   unsigned g = current_thread() % WARP / 4, t = current_thread() % WARP % 4;
   for (unsigned i = 0; i < 4; i++)
@@ -76,12 +82,12 @@ Four load_matrix(const void* row, bool transposed, Place at) {
   return out;
 }
 
-void copy_async(void* to, const void* from, unsigned bytes) {
+void copy_async(void* to, const void* from, bool zeros) {
   uintptr_t code = reinterpret_cast<uintptr_t>(__builtin_return_address(0));
   Copy copy{to, {}, groups[current_thread()]};
-  if (bytes) {
+  if (!zeros) {
     reads(reinterpret_cast<uintptr_t>(from), 16, code, false);
-    std::memcpy(copy.bytes, from, bytes);
+    std::memcpy(copy.bytes, from, 16);
   }
   copy_begins(reinterpret_cast<uintptr_t>(to), 16, code);
   copies[current_thread()].push_back(copy);
