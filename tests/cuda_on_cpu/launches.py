@@ -15,13 +15,14 @@ from .schedules import run_everywhere
 
 
 @contextmanager
-def launches() -> Iterator[list[str]]:
-    """`with launches() as names:` the entries that are launched inside, in order."""
+def launches(*files: str) -> Iterator[list[str]]:
+    """`with launches("norm") as names:` the entries of these sources launched inside, in order."""
     names: list[str] = []
     call = launch.Kernel.__call__
 
     def recorded(self, *args, **kwargs):
-        names.append(self.name)
+        if self.file in files:
+            names.append(self.name)
         return call(self, *args, **kwargs)
 
     launch.Kernel.__call__ = recorded
