@@ -39,14 +39,19 @@ def shifted(a: np.ndarray, by: int) -> Any:
 
 
 class launched:
-    """`with launched() as names:` the entries that are launched inside, in their order."""
+    """`with launched() as names:` the entries that are launched inside, in their order; with names
+    of sources, `launched("norm")`, theirs alone."""
+
+    def __init__(self, *files: str):
+        self.files = files
 
     def __enter__(self) -> list[str]:
         names: list[str] = []
         self.call = call = Kernel.__call__
 
         def record(kernel: Kernel, *args: Any, **kwargs: Any) -> None:
-            names.append(kernel.name)
+            if not self.files or kernel.file in self.files:
+                names.append(kernel.name)
             call(kernel, *args, **kwargs)
 
         Kernel.__call__ = record  # type: ignore[method-assign]

@@ -11,8 +11,9 @@ import tinytensor as tt
 from tinytensor.kernels.cuda import activation
 from tinytensor.kernels.cuda.launch import STORAGE
 
-from .launches import launches, run_shifted
+from .everywhere import launched
 from .schedules import dtype_of, empty
+from .unaligned import run_shifted
 
 F = tt.nn.functional
 ROUNDING = {"float32": 0, "float16": 2**-11, "bfloat16": 2**-8}  # of what is stored
@@ -110,11 +111,11 @@ def test_the_largest_numbers_and_none(cuda, monkeypatch, name, dtype):
             y.backward(tt.ones_like(y))
         return y.detach().float().cpu().numpy(), t.grad.float().cpu().numpy()
 
-    with launches("activation") as names:
+    with launched("activation") as names:
         got = values_and_slopes()
     assert names == [f"{name}_forward", f"{name}_backward"]
     monkeypatch.setattr(activation, "served", lambda x: False)
-    with launches("activation") as names:
+    with launched("activation") as names:
         want = values_and_slopes()
     assert not names
     value, slope, _ = FUNCTIONS[name]
@@ -138,7 +139,7 @@ def test_as_the_reference(cuda, monkeypatch, name, dtype, shape):
         y.sum().backward()
         return y.detach(), t.grad
 
-    with launches("activation") as names:
+    with launched("activation") as names:
         got = values_and_gradients()
     assert names == [f"{name}_forward", f"{name}_backward"]
     monkeypatch.setattr(activation, "served", lambda x: False)
@@ -151,7 +152,7 @@ def test_as_the_reference(cuda, monkeypatch, name, dtype, shape):
 
 
 def test_other_dtypes_go_to_the_reference(cuda):
-    with launches("activation") as names:
+    with launched("activation") as names:
         assert F.relu(tt.arange(3, device=cuda)).tolist() == [0, 1, 2]
         for _, _, function in FUNCTIONS.values():
             function(tt.randn(5, dtype=tt.float64, device=cuda))

@@ -1,10 +1,9 @@
-"""Which kernels ran, and a kernel on memory that a view gives: aligned to its elements alone."""
+"""A kernel on memory as a view gives it: aligned to its elements, not to 16 bytes."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,24 +11,6 @@ import numpy as np
 from tinytensor.kernels.cuda import launch
 
 from .schedules import run_everywhere
-
-
-@contextmanager
-def launches(*files: str) -> Iterator[list[str]]:
-    """`with launches("norm") as names:` the entries of these sources launched inside, in order."""
-    names: list[str] = []
-    call = launch.Kernel.__call__
-
-    def recorded(self, *args, **kwargs):
-        if self.file in files:
-            names.append(self.name)
-        return call(self, *args, **kwargs)
-
-    launch.Kernel.__call__ = recorded
-    try:
-        yield names
-    finally:
-        launch.Kernel.__call__ = call
 
 
 @functools.cache
