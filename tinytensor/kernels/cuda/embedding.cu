@@ -114,7 +114,7 @@ extern "C" __global__ void __launch_bounds__(32) sort_place(
     bool here = i < end;
     int place = !here ? 0 : order ? order[i] : (int)i;
     unsigned digit = here ? digit_of(index, place, rows, skip, shift) : 0;
-    unsigned there = __ballot_sync(ALL_LANES, here), same = here ? there : ~there;
+    unsigned same = ALL_LANES;  // the lanes with this digit; those not here are behind all that are
 #pragma unroll
     for (int b = 0; b < 8; b++) {
       unsigned set = __ballot_sync(ALL_LANES, digit >> b & 1);
