@@ -202,7 +202,7 @@ def test_parameters_may_be_float32(cuda):
 
 
 def test_small_probabilities_of_float16(cuda):
-    """1 / 50,304 is below float16's normal numbers: its gradient has all their digits, all the same."""
+    """1 / 50,304 is below float16's normal numbers: its gradient has all their digits."""
     V = 50304
     x, target = tt.ones(1, 1, dtype=tt.float16, device=cuda), tt.zeros(1, device=cuda).long()
     w = tt.zeros(V, 1, device=cuda, requires_grad=True)

@@ -38,7 +38,7 @@ def _ours(x: Any, *parameters: Any) -> bool:
 
 
 def _launch(name: str, rows: int, classes: int, *args: Any) -> None:
-    """A team per row: a block of one thread per 16 bytes, if the row is long, else a warp."""
+    """A team per row: a warp, or for more classes a block, of more threads for many more."""
     if classes <= SHORT:
         kernel("cross_entropy", f"{name}_by_warp")((-(-rows // 8),), (256,), *args)
     else:
