@@ -18,14 +18,24 @@ from .errors import ArgumentError
 
 
 class Key(NamedTuple):
-    """A place in a stream: 64-bit words from 4 * block on, of the stream of `seed`."""
+    """A place in a stream: 64-bit words from 4 * block on, of the stream of `seed`.
+
+    base  on a GPU, while a graph is captured: two uint64, {seed, block}, which it reads whenever it
+          is launched. `seed` is 0 then, and `block` counts from the base's.
+    """
 
     seed: int
     block: int
+    base: Any = None
 
 
 class Generator:
-    """A stream of random numbers: `seed`, and `block`, the next block of four 64-bit words."""
+    """A stream of random numbers: `seed`, and `block`, the next block of four 64-bit words.
+
+    base  where these are relative to, see Key
+    """
+
+    base: Any = None
 
     def __init__(self, seed: int = 0):
         self.manual_seed(seed)
@@ -47,7 +57,7 @@ class Generator:
 
     def reserve(self, words: int) -> Key:
         """The key of the next `words` 64-bit words; the stream moves past them."""
-        key = Key(self.seed, self.block)
+        key = Key(self.seed, self.block, self.base)
         self.block += -(-words // 4)
         return key
 
@@ -101,12 +111,14 @@ def philox(xp: Any, key: Key, count: int) -> Any:
     c0 = xp.arange(blocks, dtype=u) + u((key.block + 1) & _MASK)  # NumPy counts before it draws
     c1 = xp.zeros(blocks, u)
     c2, c3 = c1, c1
-    k0, k1 = key.seed & _MASK, 0
-    for _ in range(10):
+    seed: Any = 0
+    if key.base is not None:
+        seed, c0 = key.base[:1], c0 + key.base[1:]
+    for i in range(10):
         hi0, lo0 = _multiply(xp, c0, _M0)
         hi1, lo1 = _multiply(xp, c2, _M1)
-        c0, c1, c2, c3 = hi1 ^ c1 ^ u(k0), lo1, hi0 ^ c3 ^ u(k1), lo0
-        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+        k0, k1 = seed + u((key.seed + i * _W0) & _MASK), u(i * _W1 & _MASK)
+        c0, c1, c2, c3 = hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0
     return xp.stack([c0, c1, c2, c3], axis=1).reshape(-1)[:count]
 
 
@@ -158,6 +170,6 @@ def keep_mask(xp: Any, key: Key, shape: tuple, p: float, dtype: Any, start: int 
     if p == 1:
         return xp.zeros(shape, dtype)
     n, (blocks, skip) = math.prod(shape), divmod(start, 8)
-    place = Key(key.seed, key.block + blocks)
+    place = key._replace(block=key.block + blocks)
     halves = words(xp, place, -(-(skip + n) // 2)).view(np.uint32)[skip : skip + n].reshape(shape)
     return (halves >= np.uint32(round(p * 2**32))).astype(dtype) * np.dtype(dtype).type(1 / (1 - p))

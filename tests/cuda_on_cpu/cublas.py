@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import ctypes
 import math
-from ctypes import (
-    c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p,
-)  # fmt: skip
+from ctypes import c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64
+from ctypes import c_void_p as pointer_t
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 
+from .capture import launched
 from .device import Memory, current
 
 SUCCESS, NOT_INITIALIZED, INVALID_VALUE, EXECUTION_FAILED, NOT_SUPPORTED = 0, 1, 7, 13, 15
@@ -41,7 +41,7 @@ EPILOGUES = {1, 2, 4, 6, 32, 36, 160, 164, 192, 208, BGRADA, BGRADB}
 ATTRIBUTES = {
     "MatmulDesc": {
         3: ("transa", c_int32), 4: ("transb", c_int32), 7: ("epilogue", c_uint32),
-        8: ("bias", c_void_p), 11: ("aux", c_void_p), 12: ("aux_ld", c_int64),
+        8: ("bias", pointer_t), 11: ("aux", pointer_t), 12: ("aux_ld", c_int64),
     },
     "MatrixLayout": {5: ("batch", c_int32), 6: ("stride", c_int64)},
     "MatmulPreference": {
@@ -122,7 +122,7 @@ class Library:
         self.calls: list[Call] = []
         self.refused: set[int] = set()
         self.why = b"nothing has failed"
-        pointer, size = c_void_p, c_size_t
+        pointer, size = pointer_t, c_size_t
         self._export("Create", [pointer], self.create)
         for kind, given in CREATED_WITH.items():
             types = [pointer, *[t for _, t in given]]
@@ -155,9 +155,9 @@ class Library:
     def _text(self, function):
         def run(status: int) -> int:
             self._texts[status] = c_char_p(function(status))
-            return ctypes.cast(self._texts[status], c_void_p).value
+            return ctypes.cast(self._texts[status], pointer_t).value
 
-        return ctypes.CFUNCTYPE(c_void_p, c_int)(run)
+        return ctypes.CFUNCTYPE(pointer_t, c_int)(run)
 
     # -------------------------------------------------------------------------- objects
 
@@ -165,7 +165,7 @@ class Library:
         need(out, INVALID_VALUE, "no place for the new object")
         address = 0x7E0000000000 + 64 * (len(self.objects) + 1)
         self.objects[address] = made
-        c_void_p.from_address(out).value = address
+        pointer_t.from_address(out).value = address
 
     def _at(self, kind: str, address: int) -> Object:
         found = self.objects.get(address)
@@ -271,8 +271,7 @@ class Library:
         """The address, if these bytes are of one allocation on the current device."""
         need(address, INVALID_VALUE, f"{name} is null")
         inside = any(
-            start <= address and address + size <= end and device == current.device
-            for start, end, device in list(Memory.live.values())
+            m.device_id == current.device and m.holds(address, size) for m in list(Memory.live)
         )
         need(
             inside, EXECUTION_FAILED,
@@ -318,13 +317,20 @@ class Library:
         need(room >= TAKEN, INVALID_VALUE, "the algorithm takes more workspace")
         self._memory("workspace", workspace, room)
         need(C == D, INVALID_VALUE, "the stand-in knows products in place only")
-        dtype = np.float64 if op["scale"] == 1 else np.float32
-        scalar = ctypes.c_double if op["scale"] == 1 else c_float
         need(alpha and beta, INVALID_VALUE, "alpha or beta is null")
-        alpha, beta = scalar.from_address(alpha).value, scalar.from_address(beta).value
+        scalar = ctypes.c_double if op["scale"] == 1 else c_float
+        factors = scalar.from_address(alpha).value, scalar.from_address(beta).value
+        # what a graph holds: the descriptors may be others when it is launched
+        op, layouts = op.copy(), [x.copy() for x in layouts]
+        launched(self._multiply)(op, layouts, shape, (A, B, D), factors)
+
+    def _multiply(
+        self, op: Object, layouts: list, shape: tuple, addresses: tuple, factors: tuple
+    ) -> None:
+        dtype = np.float64 if op["scale"] == 1 else np.float32
         views = [
             self._matrices(n, at, x)
-            for n, at, x in zip("ABD", (A, B, D), layouts[:2] + layouts[3:])
+            for n, at, x in zip("ABD", addresses, [*layouts[:2], layouts[3]])
         ]
         for name, x in zip("AB", views):
             need(not _overlap(x, views[2]), INVALID_VALUE, f"{name} overlaps D")
@@ -334,6 +340,7 @@ class Library:
         x, y, out = x.astype(dtype), y.astype(dtype), views[2]
         if op["compute"] == 77:
             x, y = _tf32(x), _tf32(y)
+        alpha, beta = factors
         with np.errstate(all="ignore"):
             result = dtype(alpha) * (x @ y)
             if beta:
@@ -342,16 +349,9 @@ class Library:
                 out[...] = result
             else:
                 self._finish(op, layouts[3], x[0], y[0], result[0], out[0])
+        types, transposed = (layouts[0]["type"], layouts[3]["type"]), (op["transa"], op["transb"])
         self.calls.append(
-            Call(
-                shape,
-                layouts[3]["batch"],
-                (layouts[0]["type"], layouts[3]["type"]),
-                (op["transa"], op["transb"]),
-                op["epilogue"],
-                alpha,
-                beta,
-            )  # fmt: skip
+            Call(shape, layouts[3]["batch"], types, transposed, op["epilogue"], alpha, beta)
         )
 
     def _finish(self, op: Object, D: Object, x, y, result, out) -> None:

@@ -36,14 +36,17 @@ def empty(shape: int | tuple[int, ...], dtype: str) -> np.ndarray:
 def run_everywhere(
     file: str, entry: str, grid: tuple, block: tuple, args: Sequence[Any], *,
     real: str = "float32", shared: int = 0, source: str | None = None,
+    constants: dict[str, int] | None = None,
 ) -> list[np.ndarray]:  # fmt: skip
-    """The outputs of `entry` of FILE.cu with storage type `real`; source: another text than its own.
+    """The outputs of `entry` of FILE.cu with storage type `real`; source: another text than its own;
+    constants: as kernel() takes them.
 
     raises  RuntimeError for what the shim noticed, AssertionError where two schedules differ by a bit
     """
     text = launch.source(file) if source is None else source
     parameters = launch.entries(text)[entry]
-    function = shim.Module(text, (f"-Dreal={launch.STORAGE[real]}",)).get_function(entry)
+    defines = [f"-D{name}={value}" for name, value in (constants or {}).items()]
+    function = shim.Module(text, (f"-Dreal={launch.STORAGE[real]}", *defines)).get_function(entry)
     function.max_dynamic_shared_size_bytes = max(shared, launch.STATIC_SHARED)
     first: list[np.ndarray] | None = None
     for schedule in shim.SCHEDULES:

@@ -27,6 +27,7 @@ from ..errors import ArgumentError, DtypeError
 from ..modes import decorate, mode
 from ..node import Variable
 from ..op import REGISTRY
+from ..precision import BESIDE
 
 DEVICES = ("cuda", "cpu")
 
@@ -54,6 +55,9 @@ class Casts:
     def of(self, op: Any, args: tuple) -> tuple:
         """The arguments as an op takes them."""
         lower = op.autocast == "lower"
+        if op.name in BESIDE and op.implementations["cupy"] is not op.forward:
+            if type(args[0].array) is not ndarray:
+                return (self.cast(args[0]), *args[1:])
         return tuple([self.cast(a, lower) if isinstance(a, Variable) else a for a in args])
 
     def cast(self, t: Any, lower: bool = True) -> Any:

@@ -119,7 +119,7 @@ def add_layer_norm(input, residual, normalized_shape, weight=None, bias=None, ep
     return _add_layer_norm(input, residual, weight, bias, eps)
 
 
-# ------------------------------------------------------------------------------ linear, GELU, linear
+# ------------------------------------------------------------------------------ the GELU MLP
 
 
 @op

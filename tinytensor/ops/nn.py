@@ -262,13 +262,13 @@ def _attention(
 
 def _probabilities(xp, query, key, mask, is_causal, scale):
     """softmax(query @ key^T * scale + mask), (..., L, S); 0 where a query does not see a key"""
-    scores = (query * scale) @ xp.swapaxes(key, -1, -2)
+    scores = widened((query * scale) @ xp.swapaxes(key, -1, -2))
     if is_causal:
         visible = tril.on(xp, xp.ones_like(scores)) > 0
         scores = xp.where(visible, scores, -math.inf)
     if mask is not None:
         scores = xp.where(mask, scores, -math.inf) if mask.dtype.kind == "b" else scores + mask
-    return _softmax.on(xp, scores, dim=scores.ndim - 1)
+    return narrowed(_softmax.on(xp, scores, dim=scores.ndim - 1), query.dtype)
 
 
 @_attention.rule("query", "key", "value", "mask")

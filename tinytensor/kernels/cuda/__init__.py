@@ -1,8 +1,6 @@
 """Kernels in CUDA C, one subject a file: NAME.cu, and beside it NAME.py that launches them."""
 
-from . import cast as cast
-from . import cross_entropy as cross_entropy
-from . import dropout as dropout
-from . import embedding as embedding
-from . import products as products
-from . import random as random
+from . import (
+    activation, adamw, attention, cast, cross_entropy, dropout, embedding, norm, products, random,
+    softmax,
+)  # fmt: skip

@@ -5,7 +5,7 @@ device has a `Context`: a handle of its own, and a workspace that never moves, s
 graph may go on using it. Work must stay on one stream at a time: products share the workspace.
 
 The numbers are those of cublasLt.h, cublas_api.h and library_types.h, the same from CUDA 12 to 13;
-tests/tinytensor/test_cublaslt.py holds each against the headers and the real library.
+tests/cuda_on_cpu/test_cublaslt.py holds each against the headers and the real library.
 """
 
 from __future__ import annotations

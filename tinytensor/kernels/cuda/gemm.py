@@ -20,27 +20,22 @@ from __future__ import annotations
 
 import functools
 import math
-from ctypes import byref, c_double, c_float, c_int
+from ctypes import byref
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ... import backend
-from ...errors import ArgumentError, DtypeError, ShapeError
+from ...errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from ...ops.activations import gelu
 from ...precision import get_float32_matmul_precision
 from . import cublaslt as lt
-from .cublaslt import Descriptor
+from .plans import TYPES, Problem, plan_of
 
 Array = Any
 
-TYPES = {
-    "float32": lt.CUDA_R_32F, "float64": lt.CUDA_R_64F, "float16": lt.CUDA_R_16F,
-    "bfloat16": lt.CUDA_R_16BF,
-}  # fmt: skip
 HALF = ("float16", "bfloat16")
 AUX_STEP = 8  # numbers from one row of aux to the next: a multiple of it
-MOST_PLANS = 4096  # kept per device; the oldest goes first
 
 EPILOGUES = {  # of the activation, and of what else is given
     (None,): lt.CUBLASLT_EPILOGUE_DEFAULT,
@@ -64,23 +59,6 @@ class Operand(NamedTuple):
     transposed: bool
     ld: int  # numbers from one row (column, if transposed) to the next
     stride: int  # numbers from one matrix to the next
-
-
-class Problem(NamedTuple):
-    """All that the choice of an algorithm depends on. Sizes and strides count numbers; alignments,
-    of a, b, out, bias (or sums) and aux, bytes."""
-
-    dtype: str
-    out_dtype: str
-    tf32: bool
-    shape: tuple[int, int, int]  # M, N, K
-    batch: int
-    a: tuple[bool, int, int]  # transposed, ld, stride
-    b: tuple[bool, int, int]
-    out: tuple[int, int]  # ld, stride
-    epilogue: int
-    aux_ld: int
-    alignment: tuple[int, int, int, int, int]
 
 
 @functools.cache
@@ -157,89 +135,6 @@ def _alignment(address: int) -> int:
     return min(address & -address, 256)
 
 
-# ------------------------------------------------------------------------------ the plan
-
-
-class Plan:
-    """cublasLt's description of a Problem, and the algorithm it chose."""
-
-    def __init__(self, p: Problem, context: lt.Context, pointers: tuple):
-        M, N, K = p.shape
-        double = p.dtype == "float64"
-        self.scalar: Any = c_double if double else c_float
-        compute = lt.CUBLAS_COMPUTE_64F if double else lt.CUBLAS_COMPUTE_32F
-        if p.tf32:
-            compute = lt.CUBLAS_COMPUTE_32F_FAST_TF32
-        kind, out_kind = TYPES[p.dtype], TYPES[p.out_dtype]
-        self.operation = Descriptor(
-            "MatmulDesc", compute, lt.CUDA_R_64F if double else lt.CUDA_R_32F
-        )
-        self.operation.set(lt.CUBLASLT_MATMUL_DESC_TRANSA, int(p.b[0]))
-        self.operation.set(lt.CUBLASLT_MATMUL_DESC_TRANSB, int(p.a[0]))
-        if p.epilogue != lt.CUBLASLT_EPILOGUE_DEFAULT:
-            self.operation.set(lt.CUBLASLT_MATMUL_DESC_EPILOGUE, p.epilogue)
-        if p.aux_ld:
-            self.operation.set(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.aux_ld)
-        self.point(*pointers)  # the heuristic looks at their alignment
-
-        def layout(kind: int, rows: int, columns: int, ld: int, stride: int) -> Descriptor:
-            made = Descriptor("MatrixLayout", kind, rows, columns, ld)
-            if p.batch > 1:
-                made.set(lt.CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, p.batch)
-                made.set(lt.CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, stride)
-            return made
-
-        self.A = layout(kind, *((K, N) if p.b[0] else (N, K)), *p.b[1:])
-        self.B = layout(kind, *((M, K) if p.a[0] else (K, M)), *p.a[1:])
-        self.D = layout(out_kind, N, M, *p.out)
-        self.algorithm = self._chosen(p, context)
-
-    def point(self, vector: int, aux: int) -> None:
-        """The addresses of the bias, or of the sums, and of aux."""
-        if vector:
-            self.operation.set(lt.CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector)
-        if aux:
-            self.operation.set(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux)
-
-    def _chosen(self, p: Problem, context: lt.Context) -> Any:
-        """The algorithm, None if there is none for this epilogue. Sums of parts of K are not
-        rounded to half precision."""
-        preference = Descriptor("MatmulPreference")
-        preference.set(lt.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, lt.WORKSPACE)
-        preference.set(
-            lt.CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-            lt.CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE,
-        )
-        a, b, out, *_ = p.alignment
-        preference.set(lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, b)
-        preference.set(lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, a)
-        preference.set(lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, out)
-        preference.set(lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, out)
-        best, count = lt.Heuristic(), c_int()
-        status = lt.library().cublasLtMatmulAlgoGetHeuristic(
-            context.handle, self.operation, self.A, self.B, self.D, self.D, preference, 1,
-            byref(best), byref(count),
-        )  # fmt: skip
-        if status == lt.CUBLAS_STATUS_SUCCESS and count.value:
-            return best.algo
-        if p.epilogue != lt.CUBLASLT_EPILOGUE_DEFAULT and status in (
-            lt.CUBLAS_STATUS_SUCCESS, lt.CUBLAS_STATUS_NOT_SUPPORTED,
-            lt.CUBLAS_STATUS_INVALID_VALUE,
-        ):  # fmt: skip
-            return None
-        lt.check(status or lt.CUBLAS_STATUS_NOT_SUPPORTED, f"no algorithm for {p}")
-
-
-def without_algorithm() -> list[Problem]:
-    """The problems so far whose epilogue cublasLt has no algorithm for: done in several steps."""
-    return [
-        problem
-        for context in lt.contexts.values()
-        for problem, plan in context.plans.items()
-        if plan.algorithm is None
-    ]
-
-
 # ------------------------------------------------------------------------------ the product
 
 
@@ -263,9 +158,10 @@ def _check(a: Array, b: Array, out: Array, given: dict) -> None:
             raise _fail(a, b, f"{name} must be {what}")
         if name.startswith("sum") and not x.flags.c_contiguous:
             raise _fail(a, b, f"{name} must be contiguous", ArgumentError)
-    here = a.data.device_id
-    if any(x.data.device_id != here for x in (b, out, *given.values())):
+    here = backend.cupy().cuda.runtime.getDevice()
+    if any(x.data.device_id != here for x in (a, b, out, *given.values())):
         backend.check_one_device("gemm", a=a, b=b, out=out, **given)
+        raise _fail(a, b, f"they are on {backend.device_of(a)}, not on cuda:{here}", DeviceError)
 
 
 def aux_like(xp: Any, out: Array) -> Array:
@@ -311,7 +207,7 @@ def gemm(
         out = xp.empty((*lead, M, N), a.dtype if dtype is None else dtype)
     elif out.shape != (*lead, M, N):
         raise _fail(a, b, f"out {tuple(out.shape)} must be {(*lead, M, N)}")
-    if bias is not None:
+    if bias is not None and not bias.flags.c_contiguous:
         bias = xp.ascontiguousarray(bias)
     given = {"bias": bias, "aux": aux, "sum_a": sum_a, "sum_b": sum_b}
     given = {name: x for name, x in given.items() if x is not None}
@@ -351,28 +247,24 @@ def _run(
     X = D if aux is None else _read(aux, lead)
     if D is None or D.transposed or batch > 1 and D.stride < N:
         raise _fail(a, b, f"out's rows must be contiguous, its strides are {out.strides}")
-    if batch > 1 and X and (one := _as_one(M, B, A, D, X)):
+    if X is None or X.transposed:
+        return False
+    if batch > 1 and (one := _as_one(M, B, A, D, X)):
         (A, D, X), M, batch = one, M * batch, 1
-    if epilogue != lt.CUBLASLT_EPILOGUE_DEFAULT and (
-        batch > 1 or X is None or X.transposed or aux is not None and X.ld % AUX_STEP
-    ):
+    aux_ld = 0 if aux is None else X.ld
+    if epilogue != lt.CUBLASLT_EPILOGUE_DEFAULT and (batch > 1 or aux_ld % AUX_STEP):
         return False
     pointers = (0 if vector is None else vector.data.ptr, 0 if aux is None else aux.data.ptr)
     addresses = (A.array.data.ptr, B.array.data.ptr, out.data.ptr, *pointers)
     problem = Problem(
         _name(a.dtype), _name(out.dtype),
         _name(a.dtype) == "float32" and get_float32_matmul_precision() != "highest",
-        (M, N, K), batch, A[1:], B[1:], (D.ld, D.stride), epilogue,
-        0 if aux is None else X.ld,
+        (M, N, K), batch, A[1:], B[1:], (D.ld, D.stride), epilogue, aux_ld,
         tuple([_alignment(address) for address in addresses]),
     )  # fmt: skip
     context = lt.context(a.data.device_id)
     with context.lock:
-        plan = context.plans.get(problem)
-        if plan is None:
-            if len(context.plans) >= MOST_PLANS:
-                del context.plans[next(iter(context.plans))]
-            plan = context.plans[problem] = Plan(problem, context, pointers)
+        plan = plan_of(problem, context, pointers)
         if plan.algorithm is None:
             return False
         plan.point(*pointers)

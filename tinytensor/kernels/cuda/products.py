@@ -1,4 +1,4 @@
-"""Linear layers, matrix products, the GELU MLP through gemm: biases, GELU, their gradients ride along.
+"""Linear layers, matmul and the GELU MLP through gemm: biases, GELU, their gradients ride along.
 
 Beside an x in half precision, weight and bias may be float32, the copies that an optimizer keeps:
 they are cast here, once for forward and backward, and their gradients are float32 as they come out
@@ -16,6 +16,10 @@ from ...ops.linalg import as_rows
 from .gemm import aux_like, gemm, multiplies
 
 Array = Any
+
+# Gradients of biases come with dW's product (BGRADB). Whether a visit of their own to g is faster,
+# as llm.c found on the GPUs of its time, is for benchmarks to say.
+SUMS_RIDE_ALONG = True
 
 _linear, _matmul, _mlp = nn._linear, linalg._matmul, fused._gelu_mlp
 
@@ -36,9 +40,20 @@ def product(xp: Any, x: Array, w: Array, **options: Any) -> Array:
 
 def weight_gradient(xp: Any, g: Array, x: Array, dtype: Any, bias: bool = False) -> tuple:
     """dW (m, k) and db (m,), or None, in dtype, of x (..., k) @ W^T + b;  g (..., m)"""
-    rows = as_rows(g)
-    db = xp.empty(rows.shape[1], dtype) if bias else None
-    return gemm(rows.T, as_rows(x), dtype=dtype, sum_a=db), db
+    rows, db = as_rows(g), None
+    if bias and SUMS_RIDE_ALONG:
+        db = xp.empty(rows.shape[1], dtype)
+    dw = gemm(rows.T, as_rows(x), dtype=dtype, sum_a=db)
+    if bias and db is None:
+        db = bias_gradient(xp, rows, dtype)
+    return dw, db
+
+
+def bias_gradient(xp: Any, rows: Array, dtype: Any) -> Array:
+    """db (m,) of rows (n, m), in a product of its own"""
+    db = xp.empty((1, rows.shape[1]), dtype)
+    gemm(xp.ones((1, len(rows)), rows.dtype), rows, db)
+    return db[0]
 
 
 # ------------------------------------------------------------------------------ linear
@@ -69,8 +84,7 @@ def _(xp: Any, g: Array, x: Array, weight_dtype: Any) -> Array:
 
 @_linear.kernel("cuda", "bias")
 def _(xp: Any, g: Array, bias_dtype: Any) -> Array:
-    rows = as_rows(g)
-    return gemm(xp.ones((1, len(rows)), g.dtype), rows, dtype=bias_dtype).reshape(-1)
+    return bias_gradient(xp, as_rows(g), bias_dtype)
 
 
 # ------------------------------------------------------------------------------ matmul
@@ -81,7 +95,7 @@ def _(xp: Any, x: Array, y: Array) -> Array:  # its rules go through it as well
     return gemm(x, y) if multiplies(x) else _matmul.op.forward(xp, x, y)
 
 
-# ------------------------------------------------------------------------------ linear, GELU, linear
+# ------------------------------------------------------------------------------ the GELU MLP
 
 
 @_mlp.kernel("cuda")
