@@ -130,7 +130,8 @@ def _(
     losses, lse, gradients = _by_chunks(xp, x, weight, bias, target, ignore_index, ahead)
     out = xp.empty((), np.float32)
     divisor = _as_divisor(xp, divisor)
-    kernel("cross_entropy", "mean_loss")((1,), (1024,), out, losses, divisor, losses.size)
+    threads = min(1024, -(-losses.size // 32) * 32)
+    kernel("cross_entropy", "mean_loss")((1,), (threads,), out, losses, divisor, losses.size)
     made = [gradients] if ahead else []
     return out, Saved(lse=lse[:, None], made=made)
 

@@ -76,11 +76,11 @@ extern "C" __global__ void __launch_bounds__(32) sort_count(
   }
 }
 
-// counts become the sums of those before, by one block of 1024 threads
+// counts become the sums of those before, by one block
 extern "C" __global__ void __launch_bounds__(1024) sort_scan(unsigned* counts, long long n) {
   __shared__ unsigned of_warp[32];
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  long long each = (n + 1023) / 1024, start = threadIdx.x * each;
+  long long each = (n + blockDim.x - 1) / blockDim.x, start = threadIdx.x * each;
   long long end = start + each < n ? start + each : n;
   unsigned own = 0;
   for (long long i = start; i < end; i++) own += counts[i];
