@@ -23,6 +23,7 @@ from .launch import STORAGE, kernel
 from .products import _beside
 
 ROOM = 2**30  # bytes of logits for a chunk
+SCALE = {"float16": 64.0}  # of d_logits: of 50,000 classes most are below its normal numbers
 SHORT = 1024  # classes: up to here a row is a warp's
 
 _one = cross_entropy._cross_entropy.op
@@ -46,12 +47,12 @@ def _launch(name: str, rows: int, classes: int, *args: Any) -> None:
 
 
 def _losses(
-    losses: Any, lse: Any, logits: Any, target: Any, ignore_index: int, in_place: bool
+    losses: Any, lse: Any, logits: Any, target: Any, ignore_index: int, g: float | None
 ) -> None:
-    """losses and lse (n,) of logits (n, V); in_place: whose place d_logits take, for g = 1"""
+    """losses and lse (n,) of logits (n, V), whose place d_logits take if there is a g"""
     n, classes = logits.shape
-    name = "cross_entropy_in_place" if in_place else "cross_entropy"
-    _launch(name, n, classes, losses, lse, logits, target, n, classes, ignore_index)
+    name, more = ("cross_entropy", ()) if g is None else ("cross_entropy_in_place", (g,))
+    _launch(name, n, classes, losses, lse, logits, target, *more, n, classes, ignore_index)
 
 
 def _as_targets(xp: Any, target: Any) -> Any:
@@ -64,7 +65,7 @@ def _(xp: Any, logits: Any, *, target: Any, ignore_index: int) -> Any:
         return _one.forward(xp, logits, target=target, ignore_index=ignore_index)
     losses, lse = xp.empty((2, len(logits)), np.float32)
     rows, target = xp.ascontiguousarray(logits), _as_targets(xp, target)
-    _losses(losses, lse, rows, target, ignore_index, in_place=False)
+    _losses(losses, lse, rows, target, ignore_index, None)
     return losses, Saved(lse=lse[:, None])
 
 
@@ -88,14 +89,15 @@ def _(xp: Any, g: Any, logits: Any, target: Any, ignore_index: int, lse: Any) ->
 def _by_chunks(
     xp: Any, x: Any, weight: Any, bias: Any, target: Any, ignore_index: int, ahead: bool
 ) -> tuple[Any, Any, list]:
-    """Losses and lse (n,); and, ahead, the gradients of x, weight and bias for the losses' sum,
-    those of the parameters in float32."""
+    """Losses and lse (n,); and, ahead, the gradients of x, weight and bias for SCALE times the sum
+    of the losses, those of the parameters in float32."""
     rows, target = as_rows(x), _as_targets(xp, target)
     weight, bias = (_beside(xp, x, p) for p in (weight, bias))
     n, classes = len(rows), len(weight)
     losses, lse = xp.empty((2, n), np.float32)
-    dx = dw = db = None
+    dx = dw = db = g = None
     if ahead:
+        g = SCALE.get(x.dtype.name, 1.0)
         dx, dw = xp.empty(x.shape, x.dtype), xp.empty(weight.shape, np.float32)
         db = None if bias is None else xp.zeros(bias.shape, np.float32)
     chunks = -(-n * classes * x.itemsize // ROOM)
@@ -105,7 +107,7 @@ def _by_chunks(
         s = slice(start, start + size)
         logits = room[: len(rows[s])]
         gemm(rows[s], weight.T, logits, bias=bias)
-        _losses(losses[s], lse[s], logits, target[s], ignore_index, ahead)
+        _losses(losses[s], lse[s], logits, target[s], ignore_index, g)
         if ahead:
             gemm(logits, weight, as_rows(dx)[s])
             sums = None if db is None else xp.empty(db.shape, np.float32)
@@ -150,7 +152,9 @@ def _(
     for d in gradients:
         if d is not None:
             blocks = -(-d.size * d.itemsize // (16 * 256))
-            kernel("cross_entropy", "scale_gradient")((blocks,), (256,), d, g, divisor, d.size)
+            kernel("cross_entropy", "scale_gradient")(
+                (blocks,), (256,), d, g, divisor, SCALE.get(x.dtype.name, 1.0), d.size
+            )
     dx, dw, db = gradients
     return dx, dw.astype(weight.dtype, copy=False), db if db is None else db.astype(bias.dtype)
 
