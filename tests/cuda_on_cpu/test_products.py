@@ -146,6 +146,14 @@ def test_an_mlp_is_six_products(cuda, calls, unread):  # noqa: F811
     assert [c.epilogue for c in calls] == [GELU_AUX_BIAS, BIAS, BGRADB, DGELU, BGRADB, 1]
 
 
+def test_an_odd_vocabulary_is_made_even(cuda, calls):  # noqa: F811
+    """All three products at the end of a model have sizes that tensor cores like."""
+    x, w = (tt.randn(n, 16, device=cuda).requires_grad_() for n in (12, 50))
+    F.fused_linear_cross_entropy(x, w, tt.arange(12, device=cuda)).backward()
+    assert [c.shape for c in calls] == [(56, 12, 16), (16, 12, 56), (16, 56, 12)]
+    assert tuple(w.grad.shape) == (50, 16)
+
+
 def test_second_gradients_of_the_mlp(cuda):
     """Through the rules as they are written, whatever the kernel kept."""
     mine, theirs = leaves(cuda, spread((2, 3), (4, 3), (2, 4), (4,), (2,)), (np.float64,) * 2)
