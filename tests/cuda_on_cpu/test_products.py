@@ -8,6 +8,7 @@ import tinytensor as tt
 from tinytensor import backend, nn
 from tinytensor.autograd import wrap
 from tinytensor.kernels.cuda import products
+from tinytensor.modes import mode
 from tinytensor.nn import functional as F
 
 from .standin import CUBLASLT
@@ -133,6 +134,18 @@ def test_a_layer_is_three_products(cuda, calls, unread):  # noqa: F811
         layer(x).backward(tt.ones(4, 6, 8, device=cuda))
     assert sorted(c.epilogue for c in calls) == [1, BIAS, BGRADB]
     assert {c.shape for c in calls} == {(8, 24, 16), (16, 24, 8), (16, 8, 24)}
+
+
+def test_generating_casts_a_parameter_once(cuda):
+    """Training leaves float32 parameters to the kernels, for the sake of their gradients."""
+    layer, x = nn.Linear(16, 8, device=cuda), tt.randn(3, 16, device=cuda)
+    with tt.autocast("cuda"):
+        layer(x)
+        assert not mode.autocast.made
+        with tt.no_grad():
+            outs = [layer(x) for _ in range(3)]
+        assert len(mode.autocast.made) == 2
+    assert outs[0].dtype == BF16
 
 
 def test_an_mlp_is_six_products(cuda, calls, unread):  # noqa: F811
