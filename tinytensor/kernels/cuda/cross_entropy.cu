@@ -57,9 +57,10 @@ __device__ __forceinline__ void visit(Team team, const real* row, real* out, lon
 template <class Team>
 __device__ __forceinline__ void forward(Team team, float* losses, float* lse, const real* logits,
                                         real* d_logits, const long long* targets, float g,
-                                        long long n, long long classes, long long ignore_index) {
+                                        long long n, long long classes, long long step,
+                                        long long ignore_index) {
   if (team.row >= n) return;
-  const real* row = logits + team.row * classes;
+  const real* row = logits + team.row * step;
   long long target = targets[team.row];
   bool kept = target != ignore_index, good = 0 <= target && target < classes;
   float own = kept && good ? load(row + target) : 0.f;
@@ -87,7 +88,7 @@ __device__ __forceinline__ void forward(Team team, float* losses, float* lse, co
   }
   if (!d_logits) return;
   float rate = good ? g / total : UNDEFINED;
-  visit(team, row, d_logits + team.row * classes, classes, [&](long long i, auto& v) {
+  visit(team, row, d_logits + team.row * step, classes, [&](long long i, auto& v) {
     constexpr int N = sizeof(v) / sizeof(float);
 #pragma unroll
     for (int k = 0; k < N; k++) {
@@ -117,23 +118,23 @@ __device__ __forceinline__ void backward(Team team, real* d_logits, const float*
 
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_by_block(
     float* losses, float* lse, const real* logits, const long long* targets, long long n,
-    long long classes, long long ignore_index) {
-  forward(Block(), losses, lse, logits, nullptr, targets, 0.f, n, classes, ignore_index);
+    long long classes, long long step, long long ignore_index) {
+  forward(Block(), losses, lse, logits, nullptr, targets, 0.f, n, classes, step, ignore_index);
 }
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_by_warp(
     float* losses, float* lse, const real* logits, const long long* targets, long long n,
-    long long classes, long long ignore_index) {
-  forward(Warp(), losses, lse, logits, nullptr, targets, 0.f, n, classes, ignore_index);
+    long long classes, long long step, long long ignore_index) {
+  forward(Warp(), losses, lse, logits, nullptr, targets, 0.f, n, classes, step, ignore_index);
 }
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_in_place_by_block(
     float* losses, float* lse, real* logits, const long long* targets, float g,
-    long long n, long long classes, long long ignore_index) {
-  forward(Block(), losses, lse, logits, logits, targets, g, n, classes, ignore_index);
+    long long n, long long classes, long long step, long long ignore_index) {
+  forward(Block(), losses, lse, logits, logits, targets, g, n, classes, step, ignore_index);
 }
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_in_place_by_warp(
     float* losses, float* lse, real* logits, const long long* targets, float g,
-    long long n, long long classes, long long ignore_index) {
-  forward(Warp(), losses, lse, logits, logits, targets, g, n, classes, ignore_index);
+    long long n, long long classes, long long step, long long ignore_index) {
+  forward(Warp(), losses, lse, logits, logits, targets, g, n, classes, step, ignore_index);
 }
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_backward_by_block(
     real* d_logits, const float* g, const real* logits, const long long* targets, const float* lse,
