@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -50,6 +51,11 @@ def folder() -> Path:
     return path
 
 
+def unique() -> str:
+    """A suffix for a file that nobody else is writing."""
+    return f"{os.getpid()}-{threading.get_ident()}"
+
+
 @functools.cache
 def _headers() -> str:
     return "".join(path.read_text() for path in HEADERS) + " ".join(COMMON + WATCHED)
@@ -70,7 +76,7 @@ def _library(text: str, make) -> Path:
 
 
 def _forget() -> None:
-    for path in folder().glob("*.so"):
+    for path in folder().iterdir():
         try:
             if path.stat().st_mtime < time.time() - FORGOTTEN:
                 path.unlink()
