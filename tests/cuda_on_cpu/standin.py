@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from . import shim
+from . import cublas, shim
 from .device import (
     COUNT,
     CUDARuntimeError,
@@ -123,13 +123,19 @@ def _made() -> Module:
 
 
 cupy = _made()
+CUBLASLT = cublas.Library()  # and what the engine keeps for it, over all installations
+_contexts: dict = {}
 
 
 @contextmanager
 def installed():
     """Inside, `import cupy` finds the stand-in, and tinytensor's `cuda` is it."""
     from tinytensor import backend
+    from tinytensor.kernels.cuda import cublaslt
 
+    load, contexts = cublaslt.load, cublaslt.contexts
+    cublaslt.load, cublaslt.contexts = lambda: CUBLASLT, _contexts
+    cublaslt.library.cache_clear()
     names = ("cupy", "cupy.cuda")
     before = {name: sys.modules.get(name) for name in names}
     sys.modules.update({"cupy": cupy, "cupy.cuda": cupy.cuda})
@@ -143,4 +149,6 @@ def installed():
             else:
                 sys.modules[name] = module
         backend.cupy.cache_clear()
+        cublaslt.load, cublaslt.contexts = load, contexts
+        cublaslt.library.cache_clear()
         current.device = 0

@@ -209,6 +209,8 @@ def matmul(x1, x2, /, out=None, **options):
         if not isinstance(x, ndarray):
             raise TypeError(f"Unsupported type {type(x)}")
     here(x1, x2, *([] if out is None else [out]))
+    if x1.dtype.name == "bfloat16" and max(x1.ndim, x2.ndim) > 2:
+        raise TypeError("matmul of batches in bfloat16: cuBLAS is not asked for that")
     with np.errstate(all="ignore"):
         result = np.matmul(x1._a, x2._a)
     if out is None:

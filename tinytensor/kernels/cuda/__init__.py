@@ -1,3 +1,5 @@
 """Kernels in CUDA C, one subject a file: NAME.cu, and beside it NAME.py that launches them."""
 
-from . import attention, softmax
+from . import attention as attention
+from . import products as products
+from . import softmax as softmax

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ...op import Saved
 from ...ops import fused, nn
 from .launch import STORAGE, kernel
-from .products import gemm
+from .gemm import gemm
 from .softmax import rows_kernel
 
 Array = Any
