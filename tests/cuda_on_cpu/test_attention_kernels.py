@@ -187,8 +187,8 @@ def test_flash_attention(name):
 
 FORWARD, BACKWARD = launch.source("attention").split("// " + "-" * 76 + " backward")
 BUGS = {  # in a case that shows it: what is written instead of what
-    "missing wait": ("65", "    copy_wait<0>();\n    __syncthreads();  // this", "    __syncthreads();  // this"),
-    "missing barrier": ("65", "    __syncthreads();  // this tile is there", "    // this tile is there"),
+    "missing wait": ("65", "copy_wait<0>();\n    __syncthreads();  // this", "__syncthreads();"),
+    "missing barrier": ("65", "__syncthreads();  // this tile is there", "// this tile is there"),
     "swapped fragments": (
         "seven", "mma(s[m][n], fa[m], fb);\n        Half<real>::mma(s[m][n + 1], fa[m], fb + 2)",
         "mma(s[m][n], fa[m], fb + 2);\n        Half<real>::mma(s[m][n + 1], fa[m], fb)",
@@ -198,8 +198,8 @@ BUGS = {  # in a case that shows it: what is written instead of what
     "row of odd width": ("seven", "LD = HEAD + 8", "LD = HEAD + 4"),
     "tail not masked": ("64 of 70", "column >= S || ", ""),
     "no zeros behind the keys": ("seven", "rows = c < width ? rows - r : 0;", "rows = N;"),
-    "tile reused too early": ("seven", "  __syncwarp();  // the last to read", "  // the last to read"),
-    "dropout's bits of other columns": ("dropout", "at % 32 + lane % 4 * 2 + i", "at % 32 + lane % 4 + i"),
+    "tile reused too early": ("seven", "__syncwarp();  // the last to read", "// the last to read"),
+    "bits of other columns": ("dropout", "at % 32 + lane % 4 * 2 + i", "at % 32 + lane % 4 + i"),
 }  # fmt: skip
 KEPT = ("missing wait", "missing barrier", "swapped fragments", "mask off by one")
 CASES["64 of 70"] = dict(B=1, H=1, L=64, S=70, packed=False, is_causal=False)
@@ -270,9 +270,7 @@ def numbers(*shapes, dtype="float32"):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_packed_attention(dtype, dropout, cuda, launched):
     qkv, g = numbers((2, 13, 3 * 2 * 16), (2, 13, 2 * 16), dtype=dtype)
-    compare(
-        lambda x: F.packed_attention(x, 2, dropout_p=dropout, is_causal=True), [qkv], g, dtype
-    )
+    compare(lambda x: F.packed_attention(x, 2, dropout, is_causal=True), [qkv], g, dtype)
     expected = CHUNKS if dtype == "float32" else FLASH
     assert launched == ["keep_bits"] * (dropout > 0) + expected
 
@@ -284,9 +282,8 @@ def test_scaled_dot_product_attention(dtype, mask, cuda, launched):
     if mask == "wide":  # values of another size
         v, g = numbers((2, 2, 9, 24), (2, 2, 5, 24), dtype=dtype)
     rng = np.random.default_rng(2)
-    hidden = {
-        "bool": rng.random((2, 1, 5, 9)) > 0.3, "float": rng.standard_normal((5, 9)).astype("float32")
-    }.get(mask)  # fmt: skip
+    masks = {"bool": rng.random((2, 1, 5, 9)) > 0.3, "float": rng.random((5, 9), np.float32)}
+    hidden = masks.get(mask)
 
     def op(q, k, v):
         m = None if hidden is None else tt.tensor(hidden).to(q.device)
@@ -303,9 +300,11 @@ def test_attention_in_several_chunks(cuda, launched, monkeypatch):
     monkeypatch.setattr(attention, "CHUNK_NUMBERS", 2 * 4 * 20)
     qkv, g = numbers((1, 20, 3 * 2 * 8), (1, 20, 2 * 8))
     for causal in (True, False):
-        compare(
-            lambda x: F.packed_attention(x, 2, dropout_p=0.2, is_causal=causal), [qkv], g, "float32"
-        )
+
+        def op(x, causal=causal):
+            return F.packed_attention(x, 2, dropout_p=0.2, is_causal=causal)
+
+        compare(op, [qkv], g, "float32")
     assert launched.count("attention_weights") == 2 * 5
 
 

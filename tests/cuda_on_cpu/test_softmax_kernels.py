@@ -1,4 +1,4 @@
-"""softmax.cu and decode.cu in every schedule of the shim, against float64; the ops on softmax.cu."""
+"""softmax.cu and decode.cu in every schedule of the shim, against float64; the ops on the first."""
 
 import numpy as np
 import pytest

@@ -33,7 +33,7 @@ _attention_rule = nn._attention.op.rules["query"].function
 
 
 class Place(NamedTuple):
-    """Where a (B, H, n, hs) lies: in a contiguous array, from `at` on, numbers between neighbours."""
+    """Where a (B, H, n, hs) lies in a contiguous array: from `at` on, by steps in numbers."""
 
     array: Array
     at: int
@@ -162,7 +162,7 @@ class Chunks:
         self.B, self.H, self.L, _ = q.shape
         self.S = k.shape[2]
         self.seen = self.bias = None
-        self.mask_steps = (0, 0, 0, 0)
+        self.mask_steps: tuple[int, ...] = (0, 0, 0, 0)
         if mask is not None:
             mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
             if mask.dtype.kind == "b":
