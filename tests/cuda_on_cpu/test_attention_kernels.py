@@ -187,16 +187,16 @@ def test_flash_attention(name):
 
 FORWARD, BACKWARD = launch.source("attention").split("// " + "-" * 76 + " backward")
 BUGS = {  # in a case that shows it: what is written instead of what
-    "missing wait": ("65", "copy_wait<0>();\n    __syncthreads();  // this", "__syncthreads();"),
+    "missing wait": ("65", "copy_wait<0>();\n    __syncthreads();  // this tile", "__syncthreads();  //"),
     "missing barrier": ("65", "__syncthreads();  // this tile is there", "// this tile is there"),
     "swapped fragments": (
         "seven", "mma(s[m][n], fa[m], fb);\n        Half<real>::mma(s[m][n + 1], fa[m], fb + 2)",
         "mma(s[m][n], fa[m], fb + 2);\n        Half<real>::mma(s[m][n + 1], fa[m], fb)",
     ),
-    "mask off by one": ("seven", "is_causal && column > row", "is_causal && column >= row"),
+    "mask off by one": ("seven", "is_causal && key > query", "is_causal && key >= query"),
     "diagonal tile not masked": ("65", "begin + PART > own + 1", "begin > own + 16 * R"),
     "row of odd width": ("seven", "LD = HEAD + 8", "LD = HEAD + 4"),
-    "tail not masked": ("64 of 70", "column >= S || ", ""),
+    "tail not masked": ("64 of 70", "key >= S || ", ""),
     "no zeros behind the keys": ("seven", "rows = c < width ? rows - r : 0;", "rows = N;"),
     "tile reused too early": ("seven", "__syncwarp();  // the last to read", "// the last to read"),
     "bits of other columns": ("dropout", "at % 32 + lane % 4 * 2 + i", "at % 32 + lane % 4 + i"),
