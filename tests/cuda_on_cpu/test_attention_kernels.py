@@ -187,7 +187,7 @@ def test_flash_attention(name):
 
 FORWARD, BACKWARD = launch.source("attention").split("// " + "-" * 76 + " backward")
 BUGS = {  # in a case that shows it: what is written instead of what
-    "missing wait": ("65", "copy_wait<0>();\n    __syncthreads();  // this tile", "__syncthreads();  //"),
+    "missing wait": ("65", "copy_wait<0>();\n    __syncthreads();  // this", "__syncthreads(); //"),
     "missing barrier": ("65", "__syncthreads();  // this tile is there", "// this tile is there"),
     "swapped fragments": (
         "seven", "mma(s[m][n], fa[m], fb);\n        Half<real>::mma(s[m][n + 1], fa[m], fb + 2)",
@@ -234,7 +234,7 @@ def launched(monkeypatch):
 
 FLASH = ["attention_forward", "attention_backward_query", "attention_backward_key_value"]
 CHUNKS = ["attention_weights", "attention_weights_backward"]
-TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "bfloat16": 1.5e-2}
+TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "float16": 2e-3, "bfloat16": 1.5e-2}
 
 
 def result_and_gradients(op, arrays, g, device, dtype):
@@ -294,6 +294,51 @@ def test_scaled_dot_product_attention(dtype, mask, cuda, launched):
     compare(op, [q, k, v], g, dtype)
     flash = dtype == "bfloat16" and mask in (None, "causal")
     assert launched == (FLASH if flash else CHUNKS)
+
+
+def test_operands_are_read_where_they_lie(cuda, launched, monkeypatch):
+    """Heads of one product in place; copies only of what does not begin at 16 bytes."""
+    copies = []
+    place = attention._place
+
+    def noted(a):
+        found = place(a)
+        copies.append(found.array is not (a if a.base is None else a.base))
+        return found
+
+    monkeypatch.setattr(attention, "_place", noted)
+    qkv, g = numbers((2, 9, 3 * 2 * 16), (2, 2, 9, 16), dtype="bfloat16")
+    wide, g_wide = numbers((2, 2, 9, 20), (2, 2, 9, 16), dtype="bfloat16")
+
+    def of_one_product(x):
+        q, k, v = x.view(2, 9, 3, 2, 16).permute(2, 0, 3, 1, 4).unbind(0)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    def at_eight_bytes(x):
+        return F.scaled_dot_product_attention(x[..., 4:], x[..., 4:], x[..., 4:])
+
+    compare(of_one_product, [qkv], g, "bfloat16")
+    assert copies == [False] * 3
+    compare(at_eight_bytes, [wide], g_wide, "bfloat16")
+    assert copies[3:] == [False, True] * 3  # the copy's own place is found first
+    assert launched == FLASH * 2
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["float64", "odd head", "negative scale", "long head", "broadcast heads", "mask's gradient"],
+)
+def test_what_flash_attention_is_not_for(what, cuda, launched):
+    hs = {"odd head": 12, "long head": 136}.get(what, 16)
+    dtype = "float64" if what == "float64" else "bfloat16"
+    q, k, v, g = numbers(*[(1, 2, 6, hs)] * 4, dtype=dtype)
+    arrays, scale = [q, k, v], -0.3 if what == "negative scale" else None
+    if what == "broadcast heads":
+        arrays = [q, k[:, :1], v[:, :1]]
+    if what == "mask's gradient":
+        arrays += numbers((6, 6), dtype=dtype)
+    compare(lambda *a: F.scaled_dot_product_attention(*a, scale=scale), arrays, g, dtype)
+    assert [n for n in launched if n in FLASH] == []
 
 
 def test_attention_in_several_chunks(cuda, launched, monkeypatch):
