@@ -16,7 +16,7 @@ from typing import Any
 from .completion import Completion, encode
 from .decoding import Writer, evaluating
 from .errors import ConfigError, UserError, command, nearest
-from .generate import Common, add_model_arguments, load_model, stops_of, utf8
+from .generate import Common, add_model_arguments, load_model, precision_of, stops_of, utf8
 from .options import Parser, build, flag_of, option, resolve, settings, typed
 from .sampling import stream
 
@@ -42,12 +42,13 @@ class Chatting(Common):
 @command
 def main() -> int:
     space, chatting = from_command_line(sys.argv[1:])
+    precision = precision_of(space.run, chatting)
     model, tokenizer, name = load_model(space.run, chatting.device, chatting.ema)
     chat = Chat(model, tokenizer, chatting, stops_of(space))
     with history_file():
         if sys.stdin.isatty():
             print(f"{name}. /help for help, Ctrl-D to end.")
-        with evaluating(model):
+        with evaluating(model), precision.computing():
             for line in lines():
                 try:
                     if not chat.answer(line):

@@ -28,7 +28,8 @@ from tinytensor.errors import CheckpointError as Misfit
 from tinytensor.serialize.safetensors import load_safetensors
 
 from . import durable, ema, tokenizers
-from .config import Config, from_dict, hash_of
+from .config import Config, from_dict
+from .config_text import hash_of
 from .errors import ConfigError, UserError
 from .packing import arrays_of, pack, unpack
 

@@ -8,10 +8,7 @@ of the first two, and only those marked `resumable` may differ: the others would
 Needs the standard library alone, so that a wrong flag is answered before anything is loaded.
 """
 
-import hashlib
-import json
 import sys
-import textwrap
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -200,8 +197,21 @@ class RunConfig(Group):
         "auto", "cpu, cuda, cuda:N, or auto: cuda where it works, else cpu",
         pattern=r"auto|cpu|cuda(:\d+)?", expected="cpu, cuda, cuda:N or auto", resumable=True,
     )
+    dtype: str = option(
+        "float32", "what matrix products are of: tf32, bfloat16, or float16, whose loss is scaled; "
+        "those on CUDA alone, where they are several times faster. Weights stay float32",
+        choices=("float32", "tf32", "bfloat16", "float16"),
+    )
+    graph: bool = option(
+        True, "on CUDA, capture a step as one graph and launch that: the same numbers, without the "
+        "time Python takes. Not with --document-attention", resumable=True,
+    )
     seed: int = option(1337, "of weights, batches, dropout and samples: same seed, same run",
                        at_least=0, below=2**64)
+    checkpoint_activations: bool = option(
+        False, "keep the input of each block alone and compute the rest again in backward: the "
+        "same numbers, in less memory and a third more time", resumable=True,
+    )
     save_every: int = option(0, "steps between checkpoints; 0 saves at the end only", at_least=0,
                              resumable=True)
     keep: int = option(
@@ -261,7 +271,8 @@ class Config(Group):
             return
         needing = {"--init-from": self.finetune.init_from, "--format pickle":
                    self.run.format == "pickle", "--document-attention":
-                   self.data.document_attention}  # fmt: skip
+                   self.data.document_attention, "--checkpoint-activations":
+                   self.run.checkpoint_activations}  # fmt: skip
         if ok("model") and self.model != "gpt" and any(needing.values()):
             flags = ", ".join(flag for flag, given in needing.items() if given)
             yield "model", f"must be gpt, which {flags} is for"
@@ -414,43 +425,3 @@ def values_of(config: Config) -> dict[str, Any]:
     """All settings, flat."""
     parts = [config, *(getattr(config, name) for name in groups(Config))]
     return {key: getattr(part, key) for part in parts for key in own_settings(type(part))}
-
-
-def hash_of(config: Config) -> str:
-    """sha256 of the settings that decide the weights: runs of one hash on one machine are equal."""
-    values, optim = values_of(config), config.optim
-    for name, f in settings(Config).items():
-        if f.metadata.get("resumable") and name != "data":
-            del values[name]
-    del values["out"]
-    values["decay_steps"] = optim.schedule == "cosine" and (optim.decay_steps or optim.max_steps)
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def summary(config: Config) -> str:
-    """All settings, a paragraph per group: what a person reads before a run."""
-    lines = [f"preset  {config.preset}, model {config.model}, settings {hash_of(config)[:12]}"]
-    for name, group in groups(Config).items():
-        values = {key: getattr(getattr(config, name), key) for key in own_settings(group)}
-        text = ", ".join(f"{k} {v}" for k, v in values.items() if v != "")
-        lines.append(textwrap.fill(f"{name:<9}{text}", 88, subsequent_indent=" " * 9))
-    return "\n".join(lines)
-
-
-def to_toml(config: Config) -> str:
-    """The whole configuration as TOML, each setting with its reason; `--config` reads it back."""
-    lines: list[str] = []
-    for name, part in {"": config, **{g: getattr(config, g) for g in groups(Config)}}.items():
-        if name:
-            lines += ["", f"[{name}]"]
-        for key, f in own_settings(type(part)).items():
-            setting = f"{key} = {literal(getattr(part, key))}"
-            lines.append(f"{setting:<24} # {f.metadata['why']}")
-    return "\n".join(lines) + "\n"
-
-
-def literal(value: bool | int | float | str) -> str:
-    """A value in TOML. JSON's strings are TOML's but for DEL, which TOML wants escaped."""
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return repr(value).lower()

@@ -142,7 +142,8 @@ def write_run(model: Any, dest: Path, found: Any, conversion: Conversion) -> Non
     import tinytensor as tt
 
     from . import checkpoint
-    from .config import Config, to_toml
+    from .config import Config
+    from .config_text import to_toml
 
     config = replace(Config(), gpt=model.config)
     config = replace(config, run=replace(config.run, out=str(dest)))

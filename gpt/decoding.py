@@ -114,7 +114,7 @@ class Writer:
         """(rows, V), row by row, from nothing but the tokens."""
         windows = [row.ids[window_start(len(row.ids), self.model.block_size) :]
                    for row in self.rows]  # fmt: skip
-        return np.stack([self.model(self._tensor([ids]))[0].cpu().numpy()[0, 0] for ids in windows])
+        return np.stack([self._read(self._tensor([ids]))[0] for ids in windows])
 
     def _logits_from_cache(self) -> np.ndarray:
         """(rows, V): what the cache lacks is read, which is one token but at a window's start."""
@@ -131,9 +131,12 @@ class Writer:
                 counts = [len(unread[b]) for b in group]
                 T = max(counts)
                 idx = self._tensor([unread[b] + [0] * (T - len(unread[b])) for b in group])
-                out = self.model(idx, cache=cache.reading(T, group, counts))[0].cpu().numpy()
-                logits |= zip(group, out[:, 0])
+                logits |= zip(group, self._read(idx, cache=cache.reading(T, group, counts)))
         return np.stack([logits[b] for b in range(len(self.rows))])
+
+    def _read(self, idx: tt.Tensor, **options: Any) -> np.ndarray:
+        """(rows, V): the logits behind the last token."""
+        return self.model(idx, **options)[0][:, 0].float().numpy(force=True)
 
     def _tensor(self, ids: list[list[int]]) -> tt.Tensor:
         return tt.tensor(np.array(ids), device=self.device)

@@ -147,9 +147,14 @@ def cuda() -> Iterator[Finding]:
     for index in range(cupy.cuda.runtime.getDeviceCount()):
         properties = cupy.cuda.runtime.getDeviceProperties(index)
         free, total = cupy.cuda.Device(index).mem_info
+        major, minor = properties["major"], properties["minor"]
+        dtypes = import_module("gpt.precision").possible(10 * major + minor)
         yield Finding("GPU", f"cuda:{index} {properties['name'].decode()}, compute capability "
-                      f"{properties['major']}.{properties['minor']}, "
-                      f"{free / GB:.1f} of {total / GB:.1f} GB free")  # fmt: skip
+                      f"{major}.{minor}, {free / GB:.1f} of {total / GB:.1f} GB free; --dtype "
+                      f"{', '.join(dtypes)}")  # fmt: skip
+        if "bfloat16" in dtypes and not installed("ml_dtypes"):
+            yield Finding("ml_dtypes", "not installed", "only for --dtype bfloat16: pip install "
+                          "ml_dtypes", needed=False)  # fmt: skip
 
 
 def installed(module: str) -> bool:

@@ -25,12 +25,14 @@ class EMA:
         self.live = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.mean = {name: p.detach().clone() for name, p in self.live.items()}
 
-    def update(self, n: int) -> None:
-        """Take in the weights after n steps."""
-        d = min(self.decay, (1 + n) / (10 + n))
+    def update(self, n: int, left_out: tt.Tensor | None = None) -> None:
+        """Take in the weights after n steps, unless left_out, a number of the device, is 1."""
+        share: Any = 1 - min(self.decay, (1 + n) / (10 + n))
         with tt.no_grad():
+            if left_out is not None:
+                share = (1 - left_out) * share
             for name, p in self.live.items():
-                self.mean[name].lerp_(p, 1 - d)  # e + (1 - d) (w - e)
+                self.mean[name].lerp_(p, share)  # e + (1 - d) (w - e)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -7,9 +7,9 @@ Arithmetic, a multiplication and an addition being two, of a token in the forwar
                     which counts 12 with backward), of T = block_size keys
 
 and twice as much in backward: once for the inputs' gradients, once for the weights', where they are
-trained. Memory, in float32: 4 bytes for a weight, 4 for its gradient, 8 for Adam's moments, 4 for
-its average; of a sequence of T tokens what waits for backward (tt.tape_memory lists it), in numbers
-per token:
+trained. Memory: 4 bytes for a weight, 4 for its gradient, 8 for Adam's moments, 4 for its average,
+with --dtype bfloat16 or float16 2 for a copy of it; of a sequence of T tokens what waits for
+backward (tt.tape_memory lists it), in numbers per token:
 
     a block         17 C  4 C before and after GELU, 3 C of queries, keys and values, 1 C each of
                           the attention's result, two norms' inputs and outputs, and their sum;
@@ -17,6 +17,8 @@ per token:
     its attention   n_head T, kept where T <= 3 C / n_head, on the CPU
     the end         2 C, and the logits, V; on the CPU, where the loss makes its gradients as it
                     goes, 3 C and once the head's gradient instead
+
+With --checkpoint-activations a block keeps C, its input, and the rest of one block at a time.
 
 A step needs room of its own: two more copies of the logits for the loss, or on the CPU those of
 some rows at a time; and 13 C for a block's backward, 7 C with ReLU.
@@ -36,8 +38,9 @@ from tinytensor.kernels.cpu.linear_cross_entropy import ROOM
 
 from .config import Config
 from .models import build_model
+from .precision import HALF, Precision
 
-FLOAT = 4  # bytes
+FLOAT = 4  # bytes; an activation has half as many with --dtype bfloat16 or float16
 USABLE = 0.9  # of the memory that is there: the rest is Python's, and the estimate's error
 
 
@@ -107,24 +110,40 @@ class Cost:
                 "moments": 2 * FLOAT * self.trained}  # fmt: skip
         if self.config.optim.ema:
             rows["averages"] = FLOAT * self.trained
+        if self.width < FLOAT:
+            rows["copies"] = self.width * self.parameters
         return rows
+
+    @property
+    def width(self) -> int:
+        """Bytes of an activation."""
+        return FLOAT // 2 if self.config.run.dtype in HALF else FLOAT
 
     def activations(self, batch: int) -> int:
         """Bytes that wait for backward once the loss is known."""
         gpt, data = self.config.gpt, self.config.data
         T, C, L = gpt.block_size, gpt.n_embd, self.kept_blocks
         if self.config.model != "gpt":
-            return FLOAT * batch * T * gpt.vocab_size
-        block = (17 if gpt.activation != "relu" else 13) - (gpt.norm_position == "post")
-        numbers = block * L * C + (3 * C if self.device == "cpu" else 2 * C + gpt.vocab_size)
+            return self.width * batch * T * gpt.vocab_size
+        block = C if self.config.run.checkpoint_activations else self.block_numbers
+        numbers = L * block + (3 * C if self.device == "cpu" else 2 * C + gpt.vocab_size)
         if data.document_attention:
-            numbers += L * C + T // FLOAT  # heads side by side again; a mask of bytes
-        elif self.device == "cpu" and T <= 3 * C // gpt.n_head:
-            numbers += L * gpt.n_head * T
-        rank = self.config.finetune.lora_rank
-        numbers += rank * sum(".lora_A" in name for name, *_ in self.shapes)
+            numbers += T // self.width  # a mask of bytes
         head = gpt.vocab_size * C if self.device == "cpu" else 0
-        return FLOAT * (batch * T * numbers + head)
+        return self.width * batch * T * numbers + FLOAT * head
+
+    @property
+    def block_numbers(self) -> int:
+        """What a block keeps for backward, in numbers per token."""
+        gpt = self.config.gpt
+        T, C = gpt.block_size, gpt.n_embd
+        numbers = ((17 if gpt.activation != "relu" else 13) - (gpt.norm_position == "post")) * C
+        if self.config.data.document_attention:
+            numbers += C  # heads side by side again
+        elif self.device == "cpu" and T <= 3 * C // gpt.n_head:
+            numbers += gpt.n_head * T
+        adapters = sum(".lora_A" in name for name, *_ in self.shapes) // gpt.n_layer
+        return numbers + self.config.finetune.lora_rank * adapters
 
     @property
     def kept_blocks(self) -> int:
@@ -139,12 +158,12 @@ class Cost:
     def peak(self, batch: int) -> int:
         """Bytes at the worst moment of a step of `batch` sequences at a time."""
         gpt, kept = self.config.gpt, self.activations(batch)
-        rows = FLOAT * batch * gpt.block_size
+        rows = self.width * batch * gpt.block_size
         block = (13 if gpt.activation != "relu" else 7) * gpt.n_embd
         if self.config.data.document_attention or self.device != "cpu":
             scores = 4 * gpt.n_head * gpt.block_size  # and what becomes of them, all at once
             block = max(block, 8 * gpt.n_embd + scores)
-        logits, head = rows * gpt.vocab_size, 0
+        logits, head = FLOAT * batch * gpt.block_size * gpt.vocab_size, 0
         if self.device == "cpu":
             loss = min(logits, ROOM) + 3 * rows * gpt.n_embd
         else:
@@ -153,9 +172,10 @@ class Cost:
                        if trained and name.startswith(("wte", "lm_head")))  # fmt: skip
         last = sum(size for name, size, trained in self.shapes
                    if trained and name.startswith(f"h.{gpt.n_layer - 1}.mlp."))  # fmt: skip
+        again = rows * self.block_numbers if self.config.run.checkpoint_activations else 0
         moments = (
             kept + loss,
-            kept + rows * block + FLOAT * (head + last),  # the last block
+            kept + again + rows * block + FLOAT * (head + last),  # the last block
             FLOAT * self.trained + rows * (17 * gpt.n_embd + block),  # the first
             8 * self.trained,  # a checkpoint being written
         )
@@ -208,7 +228,9 @@ def seconds_per_token(cost: Cost, device: Any, budget: float = 2e10) -> float:
     times = []
     for _ in range(3):
         start = perf_counter()
-        model(idx, idx)[1].backward()
+        with Precision(cost.config.run.dtype, device).computing():
+            loss = model(idx, idx)[1]
+        loss.backward()
         model.zero_grad()
         tt.backend.synchronize(device)
         times.append(perf_counter() - start)

@@ -6,12 +6,15 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .completion import Completion, complete, encode, write
 from .errors import ConfigError, UserError, command
 from .options import Group, Parser, option, resolve
 from .sampling import Sampler
+
+if TYPE_CHECKING:
+    from .precision import Precision
 
 __all__ = ["complete", "load_model", "main"]
 
@@ -27,6 +30,11 @@ class Common(Group):
     device: str = option(
         "auto", "cpu, cuda, cuda:N, or auto: cuda where it works, else cpu",
         pattern=r"auto|cpu|cuda(:\d+)?", expected="cpu, cuda, cuda:N or auto",
+    )
+    dtype: str = option(
+        "auto", "what products are computed in: float32, tf32, bfloat16 or float16; auto is what "
+        "the run was trained in, and float32 on a CPU",
+        choices=("auto", "float32", "tf32", "bfloat16", "float16"),
     )
     ema: bool = option(False, "with the averaged weights of a run that was trained with --ema")
     sampler: Sampler = Sampler()
@@ -48,9 +56,19 @@ class Writing(Common):
 def main() -> int:
     space, writing = from_command_line(sys.argv[1:])
     prompts = list(read_prompts(space))
+    precision = precision_of(space.run, writing)
     model, tokenizer, name = load_model(space.run, writing.device, writing.ema)
     ids = encode_all(tokenizer, prompts)
     show = Printer(space, name, writing)
+    with precision.computing():
+        write_all(model, tokenizer, prompts, ids, space, writing, show)
+    return 0
+
+
+def write_all(
+    model: Any, tokenizer: Any, prompts: Any, ids: Any, space: Namespace, writing: Writing,
+    show: "Printer",
+) -> None:  # fmt: skip
     if show.streaming:
         for (_, prompt), one in zip(prompts, ids):
             for sample in range(writing.num_samples):
@@ -64,7 +82,6 @@ def main() -> int:
                 show.begin(prompt)
                 show.piece(text.text)
                 show.end(prompt, sample, text)
-    return 0
 
 
 def go_on(
@@ -101,6 +118,22 @@ def load_model(path: str, device: str, averaged: bool = False) -> tuple[Any, Any
     model = build_model(saved.config).to(where)
     saved.load_into(model, averaged=averaged)
     return model, saved.tokenizer, f"{folder.name} at step {saved.step}"
+
+
+def precision_of(path: str, asked: Common) -> "Precision":
+    """What --dtype stands for, with the model at `path`."""
+    import tinytensor as tt
+
+    from .checkpoint import Checkpoint
+    from .precision import Precision
+    from .pretrained import is_run
+
+    device, dtype = tt.backend.resolve(asked.device), asked.dtype
+    if dtype == "auto":
+        folder, dtype = Path(path).expanduser(), "float32"
+        if device.type == "cuda" and is_run(folder):
+            dtype = Checkpoint.find(folder).config.run.dtype
+    return Precision(dtype, device)
 
 
 # ------------------------------------------------------------------------------ what is asked

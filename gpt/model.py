@@ -109,6 +109,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config, self.block_size = config, config.block_size
+        self.checkpoint_activations = False  # True: in training a block keeps its input alone
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.drop = nn.Dropout(config.dropout)
@@ -174,14 +175,17 @@ class GPT(nn.Module):
             raise ValueError(f"{T} tokens do not fit block_size = {self.config.block_size}")
         position = tt.arange(T, device=idx.device) if cache is None else cache.positions
         x = self.drop(self.wte(idx) + self.wpe(position))  # (B, T, C) + (T, C)
+        forget = self.checkpoint_activations and self.training
         for i, block in enumerate(self.h):
-            x = block(x) if cache is None else block(x, cache.layer(i))
+            read = () if cache is None else (cache.layer(i),)
+            x = tt.autograd.checkpoint(block, x, *read) if forget else block(x, *read)
         return x
 
     def cache(self, rows: int, slots: int | None = None) -> KVCache:
         """Room for the keys and values of `rows` sequences of up to `slots` tokens."""
         weight = self.wte.weight
-        return KVCache(self.config, rows, slots, device=weight.device, dtype=weight.dtype)
+        dtype = tt.get_autocast_dtype(weight.device.type) or weight.dtype
+        return KVCache(self.config, rows, slots, device=weight.device, dtype=dtype)
 
     def generate(self, idx: tt.Tensor, max_new_tokens: int, **options: Any) -> tt.Tensor:
         """idx (B, T) continued: see gpt.decoding.generate."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import samples
-from .config import summary
+from .config_text import summary
 from .evaluate import standing
 from .progress import quantity
 from .source import Source

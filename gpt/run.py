@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from . import durable, loggers
-from .config import Config, to_toml
+from .config import Config
+from .config_text import to_toml
 from .errors import UserError
 
 RUNS = Path("runs")  # of the folder the command runs in

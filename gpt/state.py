@@ -1,15 +1,15 @@
 """What the steps of a run change: all is in a checkpoint, so a resumed run goes on bit for bit.
 
-Weights and their average, the optimizer's moments, the place in the stream of random numbers, the
-guard's counts, the number of steps done, which batches and learning rates follow from, and the
-metrics so far.
+Weights and their average, the optimizer's moments, the scale of float16's loss, the place in the
+stream of random numbers, the guard's counts, the number of steps done, which batches and learning
+rates follow from, and the metrics so far.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from .ema import EMA
 from .guard import Guard
 from .models import build_model
 from .packing import arrays_of
+from .precision import Precision
 from .pretrained import Source
 from .run import Run
 from .tokenizers import Tokenizer
@@ -54,6 +55,8 @@ class TrainingState:
     model: Any
     optimizer: optim.AdamW
     guard: Guard
+    precision: Precision
+    scaler: tt.amp.GradScaler | None = None
     ema: EMA | None = None
     step: int = 0  # steps done
     data_hash: str = ""  # of what is learned from; empty where that does not matter
@@ -66,25 +69,30 @@ class TrainingState:
 
         start  what --init-from names; a state that is restored needs none
         """
+        precision = Precision(config.run.dtype, device)
         tt.manual_seed(config.run.seed)
         model = build_model(config, start).to(device)
         averages = EMA(model, config.optim.ema) if config.optim.ema else None
         return cls(config, tokenizer, model, build_optimizer(model, config.optim),
-                   Guard(config.optim), averages)  # fmt: skip
+                   Guard(config.optim), precision, precision.scaler(), averages)  # fmt: skip
 
     def gradients(self, batches: Iterable[tuple[np.ndarray, ...]]) -> tt.Tensor:
         """Those of the mean loss over the targets of `batches`, see loss_of; the loss, unread."""
         batches = list(batches)
+        targets = [np.count_nonzero(y != IGNORED) for _, y, *_ in batches]
+        parts = [sum(targets) / count for count in targets if count]  # else a mean of nothing
+        return self.accumulate([b for b, count in zip(batches, targets) if count], parts)
+
+    def accumulate(self, batches: Sequence[tuple], parts: Sequence[float]) -> tt.Tensor:
+        """Gradients of the sum of loss_of each batch over its number in `parts`; it, unread."""
         device = next(iter(self.model.parameters())).device
         self.optimizer.zero_grad()
         total = tt.zeros((), device=device)
-        targets = [np.count_nonzero(y != IGNORED) for _, y, *_ in batches]
-        for batch, count in zip(batches, targets):
-            if not count:  # a mean of nothing
-                continue
-            loss = loss_of(self.model, batch, device) / (sum(targets) / count)
-            loss.backward()
-            total = total + loss.detach()
+        with self.precision.computing():  # also backward, so that weights are cast once for all
+            for batch, part in zip(batches, parts, strict=True):
+                loss = loss_of(self.model, batch, device) / part
+                (self.scaler.scale(loss) if self.scaler else loss).backward()
+                total = total + loss.detach()
         return total
 
     def save(self, run: Run, folder: Path | None = None, **more: Any) -> Path:
@@ -96,7 +104,7 @@ class TrainingState:
             folder or run.checkpoints, self.step, self.model, self.optimizer, self.tokenizer,
             self.config, batch=self.step * self.config.optim.grad_accum, data_hash=self.data_hash,
             guard=self.guard.state_dict(), machine=machine(self.model), run_id=run.id,
-            history=run.history, **more,
+            scaler=self.scaler.state_dict() if self.scaler else None, history=run.history, **more,
         )  # fmt: skip
 
     def save_pickle(self, path: Path) -> None:
@@ -104,9 +112,11 @@ class TrainingState:
         weights = lora.merged(arrays_of(self.model.state_dict()), self.config.finetune)
         pickled.save_model(path, self.config.gpt, weights, self.tokenizer, step=self.step)
 
-    def averaged(self) -> AbstractContextManager[None]:
-        """While it lasts, the model has its averaged weights, if it keeps any."""
-        return self.ema.applied() if self.ema else nullcontext()
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """As the model is looked at: with its averaged weights, if it keeps any, in its dtype."""
+        with self.ema.applied() if self.ema else nullcontext(), self.precision.computing():
+            yield
 
     def restore(self, saved: Checkpoint, finite: bool = True) -> None:
         """Take over a checkpoint, or say what about it cannot be."""
@@ -117,6 +127,8 @@ class TrainingState:
             for group in self.optimizer.param_groups:
                 self.optimizer.check(group)
             self.guard.load_state_dict(saved.state["guard"])
+            if self.scaler:
+                self.scaler.load_state_dict(saved.state["scaler"])
             if self.ema:
                 self.ema.load(saved.arrays(ema.FILE, finite))
             if not all(0 <= s.get("step", 0) <= saved.step for s in self.optimizer.state.values()):

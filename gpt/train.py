@@ -14,21 +14,24 @@ from pathlib import Path
 from time import monotonic, perf_counter
 
 import tinytensor as tt
-from tinytensor import nn
 
 from . import checkpoint, crash, finetune, loggers, pretrained, report, samples, source
 from .checkpoint import Checkpoint, CheckpointError
 from .config import CommandLine, Config
-from .errors import UserError, command
+from .errors import UserError, command, out_of_memory
 from .evaluate import evaluate
+from .fit import fitted
+from .graphed import GraphedStep
 from .interrupt import Interrupt
-from .plan import Plan, fitted
+from .plan import Plan
 from .plot import plot
+from .precision import Precision
 from .progress import Progress
 from .resume import reopen
 from .run import Run, check_out
 from .schedule import learning_rate
 from .state import TrainingState
+from .update import DeviceUpdate, update_of
 
 DRAWN_EVERY = 30  # seconds between drawings of the curve
 
@@ -59,6 +62,7 @@ class Training:
             check_out(config.run.out)
         loggers.check(config.run.log_to)
         self.device = tt.backend.resolve(config.run.device)
+        Precision(config.run.dtype, self.device)  # or say that it cannot be
         self.also: source.Source | None = None
         known = saved or start
         self.source = source.load(config, known.tokenizer if known else None)
@@ -74,7 +78,8 @@ class Training:
         if config.eval.also_evaluate:
             self.also = source.also(config, self.source.tokenizer)
             self.exams["also_val_loss"] = self.also.batches(plainly(config), "val")
-        self.state = TrainingState.new(config, self.source.tokenizer, self.device, start)
+        with self.plan.answering():
+            self.state = TrainingState.new(config, self.source.tokenizer, self.device, start)
         self.state.data_hash = self.source.hash
         self.model, self.optimizer, self.guard = (
             self.state.model, self.state.optimizer, self.state.guard
@@ -83,11 +88,17 @@ class Training:
         if saved is not None:
             self.state.restore(saved)
             self.warnings = self.state.differences(saved)
+        self.update = update_of(self.state, self.device)
+        self.graphed: GraphedStep | None = None
+        if config.run.graph and isinstance(self.update, DeviceUpdate):
+            self.graphed = GraphedStep(self.state, self.update, self.device)
         self.counts = self.source.counts()
         self.folder = run or Run.create(config)
         if run is not None:
             run.begin(config, saved.state if saved else None)
         self.out_of_patience = self.impatient(self.val_losses())
+        self.updating = False  # whether the weights are neither of this step nor of the next
+        self.rng = tt.default_generator.get_state()  # behind the last step done
         self.drawn = -math.inf
 
     def run(self) -> int:
@@ -102,7 +113,7 @@ class Training:
             if not self.over():
                 print(report.stopped(self, saved))
                 return 128 + stop.asked
-            with self.state.averaged():
+            with self.state.evaluating():
                 print(report.conclusion(self))
         return 0
 
@@ -121,16 +132,17 @@ class Training:
         while not self.over() and not stop.asked:
             start = perf_counter()
             lr = learning_rate(state.step, config.optim)
-            rng = tt.default_generator.get_state()
             loss, norm = self.step(state.step, lr)
-            if self.guard.why:
-                self.left_out(show, rng)
+            if self.update.at_once:
+                self.hear(show)
             done = state.step = state.step + 1
+            self.rng = tt.default_generator.get_state()
             unread += 1
             show.step(done)
             exam_due = done % config.eval.eval_every == 0 or done == steps
             due = exam_due or done == 1 or done % config.eval.log_every == 0
             if due:  # reading a number waits for the device
+                self.hear(show)
                 metrics = {"train_loss": loss.item(), "lr": lr, "grad_norm": norm.item()}
             seconds += perf_counter() - start
             if due:
@@ -142,23 +154,28 @@ class Training:
                     metrics |= self.examine(show)
                 self.folder.log(done, **metrics)
             if config.eval.sample_every and done % config.eval.sample_every == 0:
-                with state.averaged():
+                with state.evaluating():
                     samples.write(state, self.source, self.folder)
             if self.save_due(exam_due):
+                self.hear(show)
                 self.save()
+        self.hear(show)
 
     def step(self, step: int, lr: float) -> tuple[tt.Tensor, tt.Tensor]:
         """One optimizer step, unless the guard forbids it; its loss and gradient norm, unread."""
-        accum, clip = self.config.optim.grad_accum, self.config.optim.grad_clip
+        accum, rng = self.config.optim.grad_accum, tt.default_generator.get_state()
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        total = self.state.gradients(self.batches.batch(step * accum + i) for i in range(accum))
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip or math.inf)
-        if self.guard.allows(total, norm):
-            self.optimizer.step()
-            if self.state.ema:
-                self.state.ema.update(step + 1)
-        return total, norm
+        batches = [self.batches.batch(step * accum + i) for i in range(accum)]
+        if self.graphed and self.graphed.takes(batches):
+            self.updating = True
+            loss, norm = self.graphed(step, lr, batches, rng)
+        else:
+            loss = self.state.gradients(batches)
+            self.updating = True
+            norm = self.update(step, loss, rng)
+        self.updating = False
+        return loss, norm
 
     def over(self) -> bool:
         """Whether the run has come to its end, by its number of steps or by its patience."""
@@ -176,7 +193,7 @@ class Training:
 
     def examine(self, show: Progress) -> dict[str, float]:
         """Losses on the batches that stay the same, printed beside the floor."""
-        with self.state.averaged():
+        with self.state.evaluating():
             count = self.config.eval.eval_batches
             losses = {name: evaluate(self.model, batches, count, self.device)
                       for name, batches in self.exams.items()}  # fmt: skip
@@ -199,17 +216,18 @@ class Training:
             return of.final_loss(self.model, plainly(self.config), self.device)
         return self.source.final_loss(self.model, self.config, self.device)
 
-    def left_out(self, show: Progress, rng: tuple[int, int]) -> None:
-        """Say that the step is not taken; stop where that happens again and again."""
-        step = self.state.step + 1
-        show.print(f"step {step:>6}   left out: {self.guard.why}")
-        if self.guard.exhausted:
-            kept = crash.dump(self.state, self.folder, self.batches, rng)
-            raise UserError(
-                f"step {step}: {self.guard.why}; {self.guard.in_a_row} steps in a row were left "
-                "out: lower --lr, raise --warmup-steps, or set --grad-clip\n"
-                f"the state before it and its batch are kept: python -m gpt.replay {kept}"
-            )
+    def hear(self, show: Progress) -> None:
+        """Say which steps were not taken; stop where that happened again and again."""
+        for step, rng in self.update.left_out():
+            show.print(f"step {step + 1:>6}   left out: {self.guard.why}")
+            if self.guard.exhausted:  # nothing has changed since
+                self.state.step = step
+                kept = crash.dump(self.state, self.folder, self.batches, rng)
+                raise UserError(
+                    f"step {step + 1}: {self.guard.why}; {self.guard.in_a_row} steps in a row were "
+                    "left out: lower --lr, raise --warmup-steps, or set --grad-clip\n"
+                    f"the state before it and its batch are kept: python -m gpt.replay {kept}"
+                )
 
     def save_due(self, examined: bool) -> bool:
         """Whether this step is to be kept: its turn, or the best so far where that is asked for."""
@@ -249,8 +267,6 @@ class Training:
             yield
         except BrokenPipeError:  # who was told has gone; gpt.errors knows what to answer
             raise
-        except MemoryError as error:
-            raise self.plan.refusal(str(error) or "no more is to be had") from error
         except (OSError, CheckpointError) as error:
             what = str(error)
             if isinstance(error, OSError):
@@ -259,6 +275,23 @@ class Training:
             last = f"step {steps[-1]} is saved" if steps else "no step was saved"
             raise UserError(f"{what}\nstopped after step {self.state.step}; {last}; go on with: "
                             f"{self.folder.resume}") from error
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            answer = self.plan.refusal(str(error) or "no more is to be had")
+            raise UserError(f"{answer}{self.rescued()}") from error
+
+    def rescued(self) -> str:
+        """Save the last step done, unless there is none or the next is half done; say so."""
+        if not self.state.step or self.updating:
+            return ""
+        self.optimizer.zero_grad()
+        for _ in self.update.left_out():  # what the guard has not heard of yet
+            pass
+        tt.default_generator.set_state(self.rng)
+        self.save()
+        more = " --checkpoint-activations" if self.plan.forgetting() else ""
+        return f"\nstep {self.state.step} is saved; go on with: {self.folder.resume}{more}"
 
 
 def plainly(config: Config) -> Config:

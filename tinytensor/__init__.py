@@ -1,8 +1,12 @@
 """tinytensor: tensors that remember how they were made. PyTorch's names; NumPy and CuPy below."""
 
 import warnings as _warnings
+from typing import Any as _Any
 
-from . import autograd, backend, cuda, errors, func, kernels, linalg, namespace, nn, optim
+from . import amp, autograd, backend, cuda, errors, func, kernels, linalg, namespace, nn, optim
+from .amp import (
+    autocast, get_autocast_dtype, is_autocast_cache_enabled, is_autocast_enabled,
+)  # fmt: skip
 from .anomaly import detect_anomaly
 from .arguments import guard_all as _guard_all
 from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
@@ -13,6 +17,7 @@ from .creation import (
     logspace, multinomial, normal, ones, ones_like, rand, rand_like, randint, randint_like, randn,
     randn_like, randperm, scalar_tensor, tensor, tril_indices, triu_indices, zeros, zeros_like,
 )  # fmt: skip
+from .dtypes import bfloat16 as _bfloat16
 from .dtypes import (
     bool, double, float, float16, float32, float64, get_default_dtype, half, int, int8, int16,
     int32, int64, long, promote_types, result_type, set_default_dtype, short, uint8, uint16,
@@ -88,6 +93,7 @@ from .ops.transcendental import (
     atan2, atanh, cosh, erfc, exp2, expm1, hypot, log1p, log2, log10, logaddexp, logaddexp2, logit,
     sinc, sinh, tan, xlogy,
 )  # fmt: skip
+from .precision import get_float32_matmul_precision, set_float32_matmul_precision
 from .printing import get_printoptions, printoptions, set_printoptions
 from .random import Generator, default_generator, manual_seed
 from .tape import tape_memory
@@ -104,6 +110,13 @@ split_with_sizes = split
 globals().update(_guard_all(globals()))
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> _Any:
+    if name == "bfloat16":  # of a package that is needed for it alone
+        return _bfloat16()
+    raise AttributeError(f"module 'tinytensor' has no attribute {name!r}")
+
 
 # 1/0 is inf and log(-1) is NaN without a word, as in PyTorch; tt.detect_anomaly() finds them
 _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"tinytensor\.")

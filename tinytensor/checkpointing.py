@@ -50,6 +50,7 @@ class Run(Watcher):
     def __init__(self, f: Callable, args: tuple, kwargs: dict, preserve_rng_state: bool):
         self.f, self.args, self.kwargs = f, args, kwargs
         self.state = random.default_generator.get_state() if preserve_rng_state else None
+        self.autocast = mode.autocast
         self.where = user_line(3)
         self.order: list = []  # (op, line) of each node, in the order f made them
         self.made: dict = {}  # by id, the version cells of what f's nodes made
@@ -111,11 +112,12 @@ class Run(Watcher):
         if self.state is not None:
             generator.set_state(self.state)
         mode.watchers = tuple(w for w in watchers if w is not self)  # if f itself runs a backward
+        casts, mode.autocast = mode.autocast, self.autocast and self.autocast.again()
         try:
             with enable_grad(), Collect() as nodes:
                 self.f(*self.args, **self.kwargs)
         finally:
-            mode.watchers = watchers
+            mode.watchers, mode.autocast = watchers, casts
             if self.state is not None:
                 generator.set_state(now)
         self._compare([(node.op, node.where) for node in nodes.order])

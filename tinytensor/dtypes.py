@@ -21,6 +21,26 @@ uint8 = np.dtype(np.uint8)
 uint16 = np.dtype(np.uint16)
 bool = np.dtype(np.bool_)
 
+
+
+def bfloat16() -> np.dtype:
+    """float32's upper half, `tt.bfloat16`: NumPy has none, ml_dtypes does. For CUDA."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise DtypeError("bfloat16 is not NumPy's own: pip install ml_dtypes") from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def finfo(dtype: np.dtype) -> Any:
+    """The limits of a floating dtype, bfloat16 too: .max, .eps ... as numpy.finfo has them."""
+    if dtype.kind == "V":
+        import ml_dtypes
+
+        return ml_dtypes.finfo(dtype)
+    return np.finfo(dtype)
+
+
 _CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "V": 2}  # V: bfloat16, from ml_dtypes
 _default = [float32]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import Variable
+from .autograd import Variable, mode
 from .errors import ArgumentError, DimError, DtypeError, ShapeError, TinyTensorError
 
 
@@ -27,8 +27,9 @@ def describe(names: list[str], args: tuple) -> str:
 
 
 def one_dtype(name: str, **tensors: Any) -> None:
-    """DtypeError unless all of them (None aside) have one dtype."""
-    given = [(which, t.array.dtype) for which, t in tensors.items() if t is not None]
+    """DtypeError unless all of them (None aside) have one dtype, or autocast gives them one."""
+    taken = (lambda t: t.array.dtype) if mode.autocast is None else mode.autocast.taken
+    given = [(which, taken(t)) for which, t in tensors.items() if t is not None]
     for which, dtype in given[1:]:
         if dtype != given[0][1]:
             raise DtypeError(

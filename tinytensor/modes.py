@@ -11,6 +11,7 @@ from typing import Any
 class _Mode(threading.local):
     enabled = True  # are ops recorded?
     watchers: tuple = ()  # Watchers, the innermost first
+    autocast: Any = None  # amp.autocast.Casts: what ops cast their arguments to
 
 
 mode = _Mode()
@@ -52,7 +53,7 @@ class set_grad_enabled:
 
     def __call__(self, f: Callable) -> Callable:
         mode.enabled = self.previous  # a decorator changes nothing until the function runs
-        return _decorate(lambda: set_grad_enabled(self.enabled), f)
+        return decorate(lambda: set_grad_enabled(self.enabled), f)
 
 
 class no_grad:
@@ -64,7 +65,7 @@ class no_grad:
 
     def __new__(cls, f: Callable | None = None) -> Any:
         if f is not None:
-            return _decorate(cls, f)  # bare @no_grad
+            return decorate(cls, f)  # bare @no_grad
         self = super().__new__(cls)
         self.previous = []  # a stack: one object may be entered again inside itself
         return self
@@ -77,7 +78,7 @@ class no_grad:
         mode.enabled = self.previous.pop()
 
     def __call__(self, f: Callable) -> Callable:
-        return _decorate(type(self), f)
+        return decorate(type(self), f)
 
 
 class enable_grad(no_grad):
@@ -86,7 +87,7 @@ class enable_grad(no_grad):
     enabled = True
 
 
-def _decorate(context: Callable, f: Callable) -> Callable:
+def decorate(context: Callable, f: Callable) -> Callable:
     import inspect
 
     if inspect.isgeneratorfunction(f):

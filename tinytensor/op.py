@@ -30,6 +30,7 @@ from .arguments import checked, door
 from .errors import ArgumentError
 from .node import late
 from .plan import Plan, Rule, Saved
+from .precision import AUTOCAST
 from .signature import REQUIRED, signature
 
 REGISTRY: dict[str, Op] = {}
@@ -45,6 +46,7 @@ class Op:
     view            the output may share memory with the first argument
     differentiable  False for outputs that carry no gradient (comparisons, argmax)
     bools           False for ops that PyTorch refuses to bools (-), if they promote
+    autocast        'lower' or 'float32': what it casts floats to inside of amp.autocast, or None
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Op:
         self.own = not forward.__module__.startswith(__package__ + ".")
         self.promote, self.view, self.differentiable = promote, view or self.own, differentiable
         self.bools = bools
+        self.autocast = None if self.own else AUTOCAST.get(self.name)
         self.keeps_shapes = self.own or promote is not None
         parameters = signature(forward)
         if parameters.positional[:1] != ["xp"]:

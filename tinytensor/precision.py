@@ -1,14 +1,17 @@
 """In which precision ops compute: the lists of autocast, and the switch of matrix products.
 
 LOWER are products, which tensor cores are for; FLOAT32 is what sums many numbers or magnifies
-their errors. All other ops take what comes. See amp/autocast.py.
+their errors. All other ops take what comes. BESIDE: products whose kernels on CUDA take float32
+parameters beside a half input, so that their gradients come in float32, not rounded on the way.
+See amp/autocast.py.
 """
 
 from __future__ import annotations
 
 from .errors import ArgumentError
 
-LOWER = "linear matmul conv prelu attention packed_attention linear_cross_entropy"
+BESIDE = frozenset(["linear", "gelu_mlp", "linear_cross_entropy"])
+LOWER = "linear matmul conv prelu attention packed_attention gelu_mlp linear_cross_entropy"
 FLOAT32 = """
 softmax log_softmax logsumexp logsigmoid softplus normalize
 sum mean prod cumsum cumprod logcumsumexp var std p_norm

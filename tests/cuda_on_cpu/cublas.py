@@ -18,6 +18,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+from .capture import launched
 from .device import Memory, current
 
 SUCCESS, NOT_INITIALIZED, INVALID_VALUE, EXECUTION_FAILED, NOT_SUPPORTED = 0, 1, 7, 13, 15
@@ -270,8 +271,7 @@ class Library:
         """The address, if these bytes are of one allocation on the current device."""
         need(address, INVALID_VALUE, f"{name} is null")
         inside = any(
-            start <= address and address + size <= end and device == current.device
-            for start, end, device in list(Memory.live.values())
+            m.device_id == current.device and m.holds(address, size) for m in list(Memory.live)
         )
         need(
             inside, EXECUTION_FAILED,
@@ -317,13 +317,20 @@ class Library:
         need(room >= TAKEN, INVALID_VALUE, "the algorithm takes more workspace")
         self._memory("workspace", workspace, room)
         need(C == D, INVALID_VALUE, "the stand-in knows products in place only")
-        dtype = np.float64 if op["scale"] == 1 else np.float32
-        scalar = ctypes.c_double if op["scale"] == 1 else c_float
         need(alpha and beta, INVALID_VALUE, "alpha or beta is null")
-        alpha, beta = scalar.from_address(alpha).value, scalar.from_address(beta).value
+        scalar = ctypes.c_double if op["scale"] == 1 else c_float
+        factors = scalar.from_address(alpha).value, scalar.from_address(beta).value
+        # what a graph holds: the descriptors may be others when it is launched
+        op, layouts = op.copy(), [x.copy() for x in layouts]
+        launched(self._multiply)(op, layouts, shape, (A, B, D), factors)
+
+    def _multiply(
+        self, op: Object, layouts: list, shape: tuple, addresses: tuple, factors: tuple
+    ) -> None:
+        dtype = np.float64 if op["scale"] == 1 else np.float32
         views = [
             self._matrices(n, at, x)
-            for n, at, x in zip("ABD", (A, B, D), layouts[:2] + layouts[3:])
+            for n, at, x in zip("ABD", addresses, [*layouts[:2], layouts[3]])
         ]
         for name, x in zip("AB", views):
             need(not _overlap(x, views[2]), INVALID_VALUE, f"{name} overlaps D")
@@ -333,6 +340,7 @@ class Library:
         x, y, out = x.astype(dtype), y.astype(dtype), views[2]
         if op["compute"] == 77:
             x, y = _tf32(x), _tf32(y)
+        alpha, beta = factors
         with np.errstate(all="ignore"):
             result = dtype(alpha) * (x @ y)
             if beta:
@@ -341,16 +349,9 @@ class Library:
                 out[...] = result
             else:
                 self._finish(op, layouts[3], x[0], y[0], result[0], out[0])
+        types, transposed = (layouts[0]["type"], layouts[3]["type"]), (op["transa"], op["transb"])
         self.calls.append(
-            Call(
-                shape,
-                layouts[3]["batch"],
-                (layouts[0]["type"], layouts[3]["type"]),
-                (op["transa"], op["transb"]),
-                op["epilogue"],
-                alpha,
-                beta,
-            )  # fmt: skip
+            Call(shape, layouts[3]["batch"], types, transposed, op["epilogue"], alpha, beta)
         )
 
     def _finish(self, op: Object, D: Object, x, y, result, out) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .device import Device, Memory, MemoryPointer, current, wait
+from .capture import launched
+from .device import Device, Memory, MemoryPointer, current, not_captured, wait
 from .shim import poisoned
 
 IMPLICIT = (
@@ -133,6 +134,7 @@ class ndarray:
     # -------------------------------------------------------------------------- from the host
 
     def set(self, arr, stream=None):
+        not_captured("set()")
         if not isinstance(arr, np.ndarray):
             raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
         if self.dtype != arr.dtype:
@@ -141,6 +143,7 @@ class ndarray:
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
         self._a[...] = arr
 
+    @launched
     def fill(self, value):
         if isinstance(value, np.ndarray) and value.shape:
             raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
@@ -149,6 +152,7 @@ class ndarray:
 
     # -------------------------------------------------------------------------- copies, views
 
+    @launched
     def copy(self, order="C"):
         """On the current device, wherever the array is."""
         return made(self._a.copy(order))
@@ -160,6 +164,7 @@ class ndarray:
         with self.device:
             return self.copy()
 
+    @launched
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
         for name, option in (("casting", casting), ("subok", subok)):
             if option is not None:
@@ -174,15 +179,18 @@ class ndarray:
     def view(self, dtype=None, type=None):
         return made(self._a.view() if dtype is None else self._a.view(dtype), (self,))
 
+    @launched
     def reshape(self, *shape, order="C", copy=None):
         return rearranged(self, self._a.reshape(*shape, order=order))
 
     def transpose(self, *axes):
         return made(self._a.transpose(*axes), (self,))
 
+    @launched
     def ravel(self, order="C"):
         return rearranged(self, self._a.ravel(order))
 
+    @launched
     def flatten(self, order="C"):
         here(self)
         return made(self._a.flatten(order))
@@ -200,6 +208,7 @@ class ndarray:
             raise TypeError("iteration over a 0-d array")
         return (self[i] for i in range(len(self)))
 
+    @launched
     def __getitem__(self, key):
         index, arrays = _index(self, key)
         if not arrays:
@@ -207,6 +216,7 @@ class ndarray:
         here(self, *arrays)
         return made(self._a[index])
 
+    @launched
     def __setitem__(self, key, value):
         index, arrays = _index(self, key)
         if isinstance(value, ndarray):

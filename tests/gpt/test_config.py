@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt import config as c
+from gpt import config_text
 from gpt.errors import ConfigError
 from gpt.options import InvalidGroup, Parser, settings
 
@@ -74,14 +75,14 @@ def test_defaults_then_preset_then_file_then_flags(tmp_path):
 def test_a_written_config_reads_back_equal(tmp_path_factory, config):
     config = dataclasses.replace(config, preset="tales")
     file = tmp_path_factory.mktemp("toml") / "config.toml"
-    file.write_text(c.to_toml(config), "utf-8")
+    file.write_text(config_text.to_toml(config), "utf-8")
     assert c.from_command_line(["--config", str(file)]) == config
 
 
 @pytest.mark.parametrize("text", ['"', "\\", "\x7f", "\x00\t\n", "é\u2028😀", "#", "a = 1\nb"])
 def test_any_text_can_be_written(tmp_path, text):
     config = c.Config(data=c.DataConfig(data=text), run=c.RunConfig(out=text))
-    (tmp_path / "c.toml").write_text(c.to_toml(config), "utf-8")
+    (tmp_path / "c.toml").write_text(config_text.to_toml(config), "utf-8")
     assert c.from_command_line(["--config", str(tmp_path / "c.toml")]) == config
 
 

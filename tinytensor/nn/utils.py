@@ -11,6 +11,7 @@ import numpy as np
 from .. import backend
 from ..autograd import Variable, no_grad, wrap
 from ..errors import ArgumentError, NonFiniteError, ShapeError
+from ..kernels.cuda import adamw
 from ..kernels.threads import parallel
 from ..ops.shape import cat
 from ..tensor import Tensor
@@ -36,10 +37,13 @@ def get_total_norm(
     xp, device = backend.namespace_of(arrays[0]), backend.device_of(arrays[0])
     if p <= 0:
         raise ArgumentError(f"norm_type must be positive, got {norm_type}")
-    terms = [backend.to_device(t, device) for t in _each(lambda a: _term(a, p), arrays)]
-    with backend.using(arrays[0]):
-        norms = xp.stack(terms)
-        total = xp.asarray(norms.max() if p == math.inf else norms.sum() ** (1 / p))
+    if p == 2 and adamw.takes(arrays):
+        total = adamw.total_norm(arrays)
+    else:
+        terms = [backend.to_device(t, device) for t in _each(lambda a: _term(a, p), arrays)]
+        with backend.using(arrays[0]):
+            norms = xp.stack(terms)
+            total = xp.asarray(norms.max() if p == math.inf else norms.sum() ** (1 / p))
     if error_if_nonfinite and not bool(xp.isfinite(total)):
         raise NonFiniteError(
             f"the total norm of order {p} of the gradients is {float(total)}, so they cannot be "
@@ -77,11 +81,20 @@ def clip_grad_norm_(
         factor = xp.asarray(xp.minimum(float(max_norm) / (total.array + 1e-6), 1))
     if isinstance(factor, backend.ndarray) and factor == 1:  # a GPU would have to be asked
         return total
-    with np.errstate(invalid="ignore"):  # inf * 0, if the norm is infinite: NaN, as in PyTorch
-        _each(lambda array: _scale(array, factor), [g.array for g in grads])
+    scale_grads_(grads, factor)
+    return total
+
+
+def scale_grads_(grads: list[Tensor], factor: Any) -> None:
+    """Each of them, in place, times a 0-d array."""
+    arrays = [g.array for g in grads]
+    if adamw.takes([factor, *arrays]):
+        adamw.scale_(arrays, factor)
+    else:
+        with np.errstate(invalid="ignore"):  # inf * 0, if a norm is infinite: NaN, as in PyTorch
+            _each(lambda array: _scale(array, factor), arrays)
     for g in grads:
         g._version[0] += 1
-    return total
 
 
 def _each(f: Callable[[Any], Any], arrays: list) -> list:

@@ -6,7 +6,7 @@ import math
 
 from ..errors import ArgumentError, ShapeError
 from ..op import op
-from .elementwise import erf, mul, sigmoid, sub, tanh
+from .elementwise import erf, mul, narrowed, sigmoid, sub, tanh, widened
 from .shape import canonical, chunk, reshape
 
 # ------------------------------------------------------------------------------ relu and its kin
@@ -110,20 +110,22 @@ def gelu(xp, x, *, approximate="none"):
     """
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    dtype, x = x.dtype, widened(x)
     if approximate == "tanh":
-        return 0.5 * x * (1 + xp.tanh(_C * (x + 0.044715 * (x * x * x))))
-    return 0.5 * x * (1 + erf.on(xp, x * math.sqrt(0.5)))
+        return narrowed(0.5 * x * (1 + xp.tanh(_C * (x + 0.044715 * (x * x * x)))), dtype)
+    return narrowed(0.5 * x * (1 + erf.on(xp, x * math.sqrt(0.5))), dtype)
 
 
 @gelu.rule("x")
 def _(xp, g, x, approximate):
+    dtype, x = x.dtype, widened(x)
     if approximate == "tanh":
         t = xp.tanh(_C * (x + 0.044715 * (x * x * x)))
         du = _C * (1 + 3 * 0.044715 * (x * x))
-        return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * du)
+        return narrowed(g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * du), dtype)
     Phi = 0.5 * (1 + erf.on(xp, x * math.sqrt(0.5)))
     phi = math.sqrt(0.5 / math.pi) * xp.exp(-0.5 * (x * x))
-    return g * (Phi + x * phi)  # d(x Phi)/dx, since Phi' = phi
+    return narrowed(g * (Phi + x * phi), dtype)  # d(x Phi)/dx, since Phi' = phi
 
 
 @op(promote="float")

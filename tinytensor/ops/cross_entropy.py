@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..autograd import mode
 from ..backend import check_one_device
 from ..errors import DimError, DtypeError, ShapeError
 from ..messages import one_dtype
 from ..op import Saved, op
 from .activations import logsigmoid
-from .elementwise import add, mul, sub, where
+from .elementwise import add, mul, narrowed, sub, where, widened
 from .index import gather
 from .losses import check_losses, reduce_loss
 from .nn import _log_softmax
@@ -21,7 +22,11 @@ from .shape import expand, movedim, reshape, squeeze, unsqueeze
 
 @op
 def _cross_entropy(xp, logits, *, target, ignore_index):
-    """out = -ln softmax(logits)[target] per row, 0 where target is ignored;  logits (N, C)"""
+    """out = -ln softmax(logits)[target] per row, 0 where target is ignored;  logits (N, C)
+
+    out is float32 also of half precision
+    """
+    logits = widened(logits)
     top = xp.amax(logits, axis=-1, keepdims=True)
     lse = xp.log(xp.exp(logits - top).sum(axis=-1, keepdims=True)) + top
     kept = target != ignore_index
@@ -33,7 +38,8 @@ def _cross_entropy(xp, logits, *, target, ignore_index):
 def _(xp, g, logits, target, ignore_index, lse):  # g * (softmax - one_hot(target))
     kept = target != ignore_index
     g = g * xp.asarray(kept)
-    return _sub_at.on(xp, xp.exp(logits - lse) * g[:, None], g, index=target * kept)
+    d_logits = _sub_at.on(xp, xp.exp(logits - lse) * g[:, None], g, index=target * kept)
+    return narrowed(d_logits, logits.dtype)
 
 
 @op
@@ -72,8 +78,17 @@ def cross_entropy(
     rows = reshape(movedim(input, dim, -1), (-1, input.array.shape[dim]))
     loss = _cross_entropy(rows, target.array.reshape(-1), ignore_index)
     if reduction == "none":
-        return reshape(loss, tuple(target.array.shape))
-    return sum(loss) / sum(target != ignore_index) if reduction == "mean" else sum(loss)
+        loss = reshape(loss, tuple(target.array.shape))
+    elif reduction == "mean":
+        loss = sum(loss) / sum(target != ignore_index)
+    else:
+        loss = sum(loss)
+    return as_input(loss, input)
+
+
+def as_input(loss, input):
+    """PyTorch's: the loss of a half input is half, but in autocast, where losses are float32"""
+    return loss if mode.autocast is not None else loss.to(input.array.dtype)
 
 
 def _check_classes(name, input, target, ignore_index, dim, weight=None):

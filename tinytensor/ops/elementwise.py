@@ -317,6 +317,16 @@ def cast(xp, x, *, dtype):
 cast.rule("x", lambda g, x_dtype: g.astype(x_dtype))
 
 
+def widened(x):
+    """An array to compute with: half precision in float32, others as they are"""
+    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
+
+
+def narrowed(x, dtype):
+    """What was computed so, in the dtype that is wanted"""
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
 @op
 def transfer(xp, x, *, device, origin):
     """out = x on another device; the gradient travels back"""

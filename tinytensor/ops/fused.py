@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .. import random
-from ..backend import namespace_of
+from ..backend import namespace_of, on_its_device
 from ..errors import ArgumentError, ShapeError
 from ..messages import one_dtype
 from ..modes import is_grad_enabled
 from ..op import Saved, op
 from .activations import gelu
-from .cross_entropy import _cross_entropy, check_targets, cross_entropy
+from .cross_entropy import _cross_entropy, as_input, check_targets, cross_entropy
+from .elementwise import narrowed, widened
 from .linalg import as_rows
 from .losses import check_losses
 from .nn import _attention, _last_dims, _layer_norm, _linear, check_linear, linear
@@ -106,6 +109,7 @@ def add_layer_norm(input, residual, normalized_shape, weight=None, bias=None, ep
     input and residual have one shape; the rest is layer_norm's, over one dimension.
     """
     shape = _last_dims("add_layer_norm", input, normalized_shape, weight=weight, bias=bias)
+    one_dtype("add_layer_norm", input=input, residual=residual)
     a, b = tuple(input.array.shape), tuple(residual.array.shape)
     if a != b or len(shape) != 1:
         raise ShapeError(
@@ -172,6 +176,7 @@ def _linear_cross_entropy(
 ):
     """out = (sum of -ln softmax(x weight^T + bias)[target]) / divisor;  x (..., C), target (...)
 
+    out is float32 also of half precision
     ahead: a gradient will be asked for, so the forward may as well make it
     """
     logits = as_rows(_linear.op.forward(xp, x, weight, bias))
@@ -190,9 +195,11 @@ def _(xp, g, x, weight, bias, target, ignore_index, divisor, lse):
     )
     dx = (d_logits @ weight).reshape(x.shape)
     d_weight = xp.swapaxes(d_logits, 0, 1) @ as_rows(x)
-    return dx, d_weight, None if bias is None else d_logits.sum(axis=0)
+    d_bias = None if bias is None else narrowed(widened(d_logits).sum(axis=0), bias.dtype)
+    return dx, d_weight, d_bias
 
 
+@on_its_device
 def fused_linear_cross_entropy(
     input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean",
     ignore_index=-100, label_smoothing=0.0,
@@ -221,9 +228,12 @@ def fused_linear_cross_entropy(
             f"target {tuple(target.array.shape)} must be {lead}, input without its last dimension"
         )
     check_targets("fused_linear_cross_entropy", target, ignore_index, classes)
-    kept = (target.array != ignore_index).sum().item() if reduction == "mean" else 1
+    divisor = (target.array != ignore_index).sum() if reduction == "mean" else 1
+    if isinstance(divisor, np.generic):
+        divisor = divisor.item()  # on a GPU it stays there: nobody waits for it
     leaves = [t for t in (input, linear_weight, linear_bias) if t is not None]
     ahead = is_grad_enabled() and any(t.requires_grad for t in leaves)
-    return _linear_cross_entropy(
-        input, linear_weight, linear_bias, target.array, ignore_index, kept, ahead
+    loss = _linear_cross_entropy(
+        input, linear_weight, linear_bias, target.array, ignore_index, divisor, ahead
     )
+    return as_input(loss, input)

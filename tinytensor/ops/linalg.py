@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 
 from ..autograd import Variable, unbroadcast
-from ..errors import ArgumentError, DtypeError, ShapeError
+from ..errors import ArgumentError, ShapeError
+from ..messages import one_dtype
 from ..op import op
 from .shape import squeeze, unsqueeze
 
@@ -62,10 +63,7 @@ def matmul(x, y):
             f"matmul: x {tuple(x.array.shape)} and y {tuple(y.array.shape)}: "
             f"the last axis of x is {x.array.shape[-1]}, {inner} is {k}"
         )
-    if x.array.dtype != y.array.dtype:
-        raise DtypeError(
-            f"matmul: x is {x.array.dtype} and y is {y.array.dtype}: cast one with .to(dtype)"
-        )
+    one_dtype("matmul", x=x, y=y)
     row, column = x.array.ndim == 1, y.array.ndim == 1
     out = _matmul(unsqueeze(x, 0) if row else x, unsqueeze(y, 1) if column else y)
     if column:

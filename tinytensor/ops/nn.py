@@ -1,6 +1,7 @@
 """Ops of neural networks: softmax, linear, layer_norm, dropout, attention.
 
-Each forward stands next to its backward; g is dL/dout.
+Each forward stands next to its backward; g is dL/dout. Of half precision, sums and what is made
+of them are computed in float32.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ..autograd import unbroadcast
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..messages import one_dtype
 from ..op import Saved, op
+from .elementwise import narrowed, widened
 from .linalg import as_rows
 from .shape import canonical, reshape, squeeze, tril, unsqueeze
 
@@ -25,15 +27,21 @@ def _softmax(xp, x, *, dim):
     """out = e^x / sum of e^x over dim, shifted by the largest x so that nothing overflows"""
     if x.ndim == 0:
         return xp.ones_like(x)
-    e = xp.exp(x - x.max(axis=dim, keepdims=True)) if x.size else x
-    return e / e.sum(axis=dim, keepdims=True)
+    wide = widened(x)
+    e = xp.exp(wide - wide.max(axis=dim, keepdims=True)) if x.size else wide
+    return narrowed(e / e.sum(axis=dim, keepdims=True), x.dtype)
 
 
 @_softmax.rule("x")
 def _(xp, g, out, dim):  # the Jacobian is diag(out) - out out^T
     if g.ndim == 0:
         return g * 0
-    return out * (g - (g * out).sum(axis=dim, keepdims=True))
+    dx = softmax_gradient(widened(out), widened(g), dim)
+    return narrowed(dx, out.dtype)
+
+
+def softmax_gradient(P, dP, dim):
+    return P * (dP - (dP * P).sum(axis=dim, keepdims=True))
 
 
 @op
@@ -41,15 +49,17 @@ def _log_softmax(xp, x, *, dim):
     """out = x - ln(sum of e^x over dim)"""
     if x.ndim == 0:
         return xp.zeros_like(x)
-    x = x - x.max(axis=dim, keepdims=True) if x.size else x
-    return x - xp.log(xp.exp(x).sum(axis=dim, keepdims=True))
+    wide = widened(x)
+    wide = wide - wide.max(axis=dim, keepdims=True) if x.size else wide
+    return narrowed(wide - xp.log(xp.exp(wide).sum(axis=dim, keepdims=True)), x.dtype)
 
 
 @_log_softmax.rule("x")
 def _(xp, g, out, dim):
     if g.ndim == 0:
         return g * 0
-    return g - xp.exp(out) * g.sum(axis=dim, keepdims=True)
+    wide = widened(g)
+    return narrowed(wide - xp.exp(widened(out)) * wide.sum(axis=dim, keepdims=True), out.dtype)
 
 
 def _floats(name, x):
@@ -87,7 +97,7 @@ _linear.rule(
     lambda g, weight: (as_rows(g) @ weight).reshape((*g.shape[:-1], weight.shape[1])),
 )
 _linear.rule("weight", lambda xp, g, x: xp.swapaxes(as_rows(g), 0, 1) @ as_rows(x))
-_linear.rule("bias", lambda g: as_rows(g).sum(axis=0))
+_linear.rule("bias", lambda g: narrowed(widened(as_rows(g)).sum(axis=0), g.dtype))
 
 
 def linear(input, weight, bias=None):
@@ -115,33 +125,36 @@ def check_linear(name, input, weight, bias):
 @op
 def _layer_norm(xp, x, weight=None, bias=None, *, eps=1e-5):
     """x_hat = (x - mean) * inv_std over the last axis;  out = x_hat * weight + bias"""
-    mean = x.mean(axis=-1, keepdims=True)
-    inv_std = 1 / xp.sqrt(((x - mean) ** 2).mean(axis=-1, keepdims=True) + eps)
-    out = (x - mean) * inv_std
+    wide = widened(x)
+    mean = wide.mean(axis=-1, keepdims=True)
+    inv_std = 1 / xp.sqrt(((wide - mean) ** 2).mean(axis=-1, keepdims=True) + eps)
+    out = (wide - mean) * inv_std
     if weight is not None:
         out = out * weight
     if bias is not None:
         out = out + bias
-    return out, Saved(mean=mean, inv_std=inv_std)
+    return narrowed(out, x.dtype), Saved(mean=mean, inv_std=inv_std)
 
 
 @_layer_norm.rule("x", "weight", "bias")
 def _(xp, g, x, weight, mean, inv_std):
-    x_hat = (x - mean) * inv_std
+    x_hat, g = (widened(x) - mean) * inv_std, widened(g)
     g_hat = g if weight is None else g * weight
     dx = inv_std * (
         g_hat
         - g_hat.mean(axis=-1, keepdims=True)
         - x_hat * (g_hat * x_hat).mean(axis=-1, keepdims=True)
     )
-    size = g.shape[-1:]
-    return dx, unbroadcast(g * x_hat, size), unbroadcast(g, size)
+    size, dtype = g.shape[-1:], g.dtype if weight is None else weight.dtype
+    d_weight, d_bias = unbroadcast(g * x_hat, size), unbroadcast(g, size)
+    return narrowed(dx, x.dtype), narrowed(d_weight, dtype), narrowed(d_bias, dtype)
 
 
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dims (Ba, Kiros, Hinton 2016).
 
-    normalized_shape  the sizes of those last dims; weight and bias have this shape
+    normalized_shape  the sizes of those last dims; weight and bias have this shape. Beside an
+    input in half precision they may be float32
     """
     shape = _last_dims("layer_norm", input, normalized_shape, weight=weight, bias=bias)
     if len(shape) == 1:
@@ -153,23 +166,29 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
 @op
 def _rms_norm(xp, x, weight=None, *, eps=1e-6):
     """out = x * inv_rms * weight,  inv_rms = 1 / sqrt(mean of x^2 over the last axis + eps)"""
-    inv_rms = 1 / xp.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
-    out = x * inv_rms
-    return out if weight is None else out * weight, Saved(inv_rms=inv_rms)
+    wide = widened(x)
+    inv_rms = 1 / xp.sqrt((wide * wide).mean(axis=-1, keepdims=True) + eps)
+    out = wide * inv_rms
+    out = out if weight is None else out * weight
+    return narrowed(out, x.dtype), Saved(inv_rms=inv_rms)
 
 
 @_rms_norm.rule("x", "weight")
 def _(xp, g, x, weight, inv_rms):
-    x_hat = x * inv_rms
+    x_hat, g = widened(x) * inv_rms, widened(g)
     g_hat = g if weight is None else g * weight
     dx = inv_rms * (g_hat - x_hat * (g_hat * x_hat).mean(axis=-1, keepdims=True))
-    return dx, unbroadcast(g * x_hat, g.shape[-1:])
+    d_weight = unbroadcast(g * x_hat, g.shape[-1:])
+    dtype = x.dtype if weight is None else weight.dtype
+    return narrowed(dx, x.dtype), narrowed(d_weight, dtype)
 
 
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """x / sqrt(mean of x^2 + eps) * weight over the last dims (Zhang & Sennrich 2019)."""
     shape = _last_dims("rms_norm", input, normalized_shape, weight=weight)
-    eps = float(np.finfo(input.array.dtype).eps) if eps is None else eps
+    if eps is None:
+        wide = np.float64 if input.array.dtype == np.float64 else np.float32
+        eps = float(np.finfo(wide).eps)
     if len(shape) == 1:
         return _rms_norm(input, weight, eps)
     return reshape(_rms_norm(*_as_one_dim(shape, input, weight), eps), tuple(input.array.shape))
@@ -183,7 +202,11 @@ def _last_dims(name, input, shape, **parameters):
         raise ShapeError(
             f"{name}: input {tuple(input.array.shape)} does not end in normalized_shape {shape}"
         )
-    one_dtype(name, input=input, **parameters)
+    one_dtype(name, **parameters)
+    for which, p in parameters.items():
+        wide = input.array.dtype.itemsize == 2 and p is not None and p.array.dtype == np.float32
+        if not wide:
+            one_dtype(name, input=input, **{which: p})
     for which, p in parameters.items():
         if p is not None and tuple(p.array.shape) != shape:
             raise ShapeError(
@@ -239,13 +262,13 @@ def _attention(
 
 def _probabilities(xp, query, key, mask, is_causal, scale):
     """softmax(query @ key^T * scale + mask), (..., L, S); 0 where a query does not see a key"""
-    scores = (query * scale) @ xp.swapaxes(key, -1, -2)
+    scores = widened((query * scale) @ xp.swapaxes(key, -1, -2))
     if is_causal:
         visible = tril.on(xp, xp.ones_like(scores)) > 0
         scores = xp.where(visible, scores, -math.inf)
     if mask is not None:
         scores = xp.where(mask, scores, -math.inf) if mask.dtype.kind == "b" else scores + mask
-    return _softmax.on(xp, scores, dim=scores.ndim - 1)
+    return narrowed(_softmax.on(xp, scores, dim=scores.ndim - 1), query.dtype)
 
 
 @_attention.rule("query", "key", "value", "mask")
@@ -255,7 +278,7 @@ def _(xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, needs):
     if dropout_p:
         dropped = _dropout.on(xp, P, p=dropout_p, key=rng)
         dP = _dropout.on(xp, dP, p=dropout_p, key=rng)
-    dS = P * (dP - (P * dP).sum(axis=-1, keepdims=True))
+    dS = narrowed(softmax_gradient(widened(P), widened(dP), -1), P.dtype)
     return (
         unbroadcast(dS @ key * scale, query.shape),
         unbroadcast(xp.swapaxes(dS, -1, -2) @ query * scale, key.shape),

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from .. import backend
+from ..kernels.cuda import adamw
 from ..tensor import Tensor
 from .optimizer import Optimizer, decay, descent, moment
 
@@ -32,12 +34,23 @@ class Adam(Optimizer):
              "amsgrad": amsgrad, "maximize": maximize},
         )  # fmt: skip
 
-    def begin(self, state: dict[str, Any], p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+    def together(self, params: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        if all(isinstance(p.array, backend.ndarray) for p in params):
+            return params
+        for p in params:
+            with backend.using(p.array):
+                self._made(self.state[p], p, group)
+        return adamw.adam(self, params, group, self.decoupled)
+
+    def _made(self, state: dict[str, Any], p: Tensor, group: dict[str, Any]) -> None:
         if not state:
             state.update(step=0, exp_avg=moment(p), exp_avg_sq=moment(p))
         if group["amsgrad"] and "max_exp_avg_sq" not in state:
             state["max_exp_avg_sq"] = moment(p)
-        t = state["step"] = state["step"] + 1
+
+    def begin(self, state: dict[str, Any], p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+        self._made(state, p, group)
+        t = state["step"] = int(state["step"]) + 1
         beta1, beta2 = group["betas"]
         return {"step_size": group["lr"] / (1 - beta1**t), "correction": math.sqrt(1 - beta2**t)}
 

@@ -40,7 +40,14 @@ class Optimizer:
     """Base of all: `params` are Tensors, or dicts {"params": [...], "lr": ...} of groups.
 
     raises  ArgumentError that names the setting or parameter at fault
+
+    grad_scale  0-d: what the gradients are divided by on their way into a step, or None
+    found_inf   0-d: unless it is 0, a step changes nothing; or None. On CUDA Adam and AdamW read
+                both on the device, other optimizers wait for found_inf
     """
+
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
 
     def __init__(self, params: Iterable, defaults: dict[str, Any]):
         if isinstance(params, (Variable, Mapping)) or not isinstance(params, Iterable):
@@ -94,6 +101,8 @@ class Optimizer:
         """Raise ArgumentError unless the settings of a group make sense."""
         for name in NOT_NEGATIVE:
             value = group.get(name, 0)
+            if name == "lr" and not isinstance(getattr(value, "array", 0.0), (np.ndarray, float)):
+                continue  # a Tensor on a GPU, which a captured step reads there
             if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
                 raise ArgumentError(f"{name} must be a number from 0 up, got {value!r}")
         betas = group.get("betas", (0, 0))
@@ -126,24 +135,37 @@ class Optimizer:
         return loss
 
     def step_group(self, group: dict[str, Any]) -> None:
-        """One group, parameter by parameter: the place to do them all at once instead."""
+        """One group: what a kernel takes of it all at once, the rest parameter by parameter."""
         where = user_line()
+        params = [p for p in group["params"] if p.grad is not None]
+        left = self.together(params, group)
+        if left and not (self.found_inf is not None and self.found_inf.item() != 0):
+            self._one_by_one(left, {**group, "lr": _number(group.get("lr"))})
+        for p in params:
+            p._version[0] += 1
+            p._version[1] = where
+
+    def together(self, params: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """A place to update many parameters at once; returns those that are left."""
+        return params
+
+    def _one_by_one(self, params: list[Tensor], group: dict[str, Any]) -> None:
         pieces: list[tuple] = []
-        for p in group["params"]:
-            if p.grad is None:
-                continue
+        for p in params:
             with backend.using(p.array):
                 xp, state = backend.namespace_of(p.array), self.state[p]
+                g = p.grad.array
+                if self.grad_scale is not None:
+                    scale = backend.to_device(self.grad_scale.array, backend.device_of(g))
+                    g = g / scale.astype(g.dtype)
                 numbers = self.begin(state, p, group)
                 moments = {k: v.array for k, v in state.items() if isinstance(v, Variable)}
                 if xp is np:
-                    blocks = _blocks(p.array, p.grad.array, moments)
+                    blocks = _blocks(p.array, g, moments)
                     pieces += [(numbers, *block) for block in blocks]
                 else:
                     s = {**group, **numbers, **moments}
-                    self.update(xp, p.array, p.grad.array, s, *self._scratch_like(xp, p.array))
-            p._version[0] += 1
-            p._version[1] = where
+                    self.update(xp, p.array, g, s, *self._scratch_like(xp, p.array))
         parallel(lambda job: self._update_together(group, job), _jobs(pieces))
 
     def _update_together(self, group: dict[str, Any], pieces: list[tuple]) -> None:
@@ -177,15 +199,20 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """PyTorch's layout: {"state": {index: {...}}, "param_groups": [{..., "params": [index]}]}.
 
-        Parameters are numbered through all groups in order. Tensors share the optimizer's memory.
+        Parameters are numbered through all groups in order. Tensors share the optimizer's memory;
+        steps, and a learning rate, that are counted on a GPU are read.
         """
         params = [p for group in self.param_groups for p in group["params"]]
         number = {id(p): i for i, p in enumerate(params)}
         groups = [
-            {**group, "params": [number[id(p)] for p in group["params"]]}
+            {**{k: _number(v) for k, v in group.items()},
+             "params": [number[id(p)] for p in group["params"]]}
             for group in self.param_groups
         ]
         state = {i: dict(self.state[p]) for i, p in enumerate(params) if self.state.get(p)}
+        for entries in state.values():
+            if "step" in entries:
+                entries["step"] = _number(entries["step"])
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -236,6 +263,10 @@ class Optimizer:
             lines.append(f"Parameter Group {i}: {len(group['params'])} tensors")
             lines += [f"    {k}: {v}" for k, v in sorted(group.items()) if k != "params"]
         return "\n".join([f"{type(self).__name__} (", *lines, ")"])
+
+
+def _number(x: Any) -> Any:
+    return x.item() if isinstance(x, Tensor) else x
 
 
 def moment(p: Tensor) -> Tensor:

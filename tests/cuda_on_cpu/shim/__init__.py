@@ -248,7 +248,7 @@ def _behind(table: np.ndarray, name: str) -> list[Region]:
     words = words[words > 2**32]
     if not words.size:
         return []
-    live = np.array(sorted({bounds[:2] for bounds in Memory.live.values()}), np.uint64)
+    live = np.array(sorted({m.bounds for m in list(Memory.live)}), np.uint64)
     found = np.unique(np.searchsorted(live[:, 0], words, "right") - 1)
     return [
         Region(start, end - start, 0, 2, 0, 0, b"what " + name.encode() + b" points to")

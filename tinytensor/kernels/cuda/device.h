@@ -66,6 +66,7 @@ __device__ __forceinline__ void load_matrix_transposed(unsigned* r, const void* 
 
 #define ALL_LANES 0xffffffffu
 #define INFINITE __int_as_float(0x7f800000)
+#define UNDEFINED __int_as_float(0x7fffffff)  // NaN
 
 // ---------------------------------------------------------------------------- numbers in memory
 
@@ -126,6 +127,63 @@ __device__ __forceinline__ void store_vector(T* p, const Vector<T>& v) {
   *reinterpret_cast<Vector<T>*>(p) = v;
 }
 
+// N numbers that lie side by side. WIDE: all of them are there, and p is `aligned`; else `count` are,
+// the others are 0
+template <class T, int N>
+struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Run {
+  T at[N];
+};
+template <int N, bool WIDE, class T>
+__device__ __forceinline__ Run<T, N> load_run(const T* p, int count) {
+  if constexpr (WIDE) {
+    return *reinterpret_cast<const Run<T, N>*>(p);
+  } else {
+    Run<T, N> v;
+#pragma unroll
+    for (int i = 0; i < N; i++) store(v.at + i, i < count ? load(p + i) : 0.f);
+    return v;
+  }
+}
+template <int N, bool WIDE, class T>
+__device__ __forceinline__ void store_run(T* p, const Run<T, N>& v, int count) {
+  if constexpr (WIDE) {
+    *reinterpret_cast<Run<T, N>*>(p) = v;
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i++)
+      if (i < count) p[i] = v.at[i];
+  }
+}
+
+// N numbers, a multiple of Vector<T>::N, from and to where aligned<T>(p); one number from anywhere
+template <int N, class T>
+__device__ __forceinline__ void load_many(float (&v)[N], const T* p) {
+  if constexpr (N == 1) {
+    v[0] = load(p);
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i += Vector<T>::N) {
+      Vector<T> part = load_vector(p + i);
+#pragma unroll
+      for (int k = 0; k < Vector<T>::N; k++) v[i + k] = load(&part.at[k]);
+    }
+  }
+}
+template <int N, class T>
+__device__ __forceinline__ void store_many(T* p, const float (&v)[N]) {
+  if constexpr (N == 1) {
+    store(p, v[0]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i += Vector<T>::N) {
+      Vector<T> part;
+#pragma unroll
+      for (int k = 0; k < Vector<T>::N; k++) store(&part.at[k], v[i + k]);
+      store_vector(p + i, part);
+    }
+  }
+}
+
 // ---------------------------------------------------------------------------- sums and maxima
 
 __device__ __forceinline__ float warp_sum(float v) {
@@ -180,4 +238,12 @@ __device__ __forceinline__ Words philox(unsigned long long seed, unsigned long l
     k0 += W0, k1 += W1;
   }
   return {{c0, c1, c2, c3}};
+}
+
+// the words at a Key of tinytensor/random.py, `offset` blocks on. Its base, {seed, block} in device
+// memory, is null but in a captured graph
+__device__ __forceinline__ Words words_at(const unsigned long long* base, unsigned long long seed,
+                                          unsigned long long block, long long offset) {
+  if (base) seed += base[0], block += base[1];
+  return philox(seed, block + offset);
 }

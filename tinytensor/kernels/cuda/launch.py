@@ -3,8 +3,9 @@
     forward = kernel("norm", "layer_norm_forward")       # of norm.cu
     forward(grid, block, out, x, weight, np_or_python_scalar, shared=bytes)
 
-The parameters are read in the source, so what is checked is what is compiled. A source is compiled
-per storage type (`real` in it: the dtype of the arrays passed for `real*`), device, and constants:
+The parameters are read in the source, so what is checked is what is compiled. A struct of the
+source's own goes by value: a NumPy array of its size. A source is compiled per storage type (`real`
+in it: the dtype of the arrays passed for `real*`), device, and constants:
 `kernel("attention", "attention_forward", HEAD=64)` defines HEAD in it. One that is not for every
 storage type says so in a line  // storage: __half, __nv_bfloat16
 """
@@ -28,6 +29,7 @@ TYPES = {
     "int": "int32", "unsigned": "uint32", "long long": "int64", "unsigned long long": "uint64",
     "unsigned char": "uint8", "bool": "bool",
 }  # fmt: skip
+NULL = 0  # CuPy passes None as the address 0xffffffff: github.com/cupy/cupy/issues/9046
 STATIC_SHARED = 48 * 1024  # bytes that a block gets without asking
 
 
@@ -91,10 +93,13 @@ class Kernel:
         real = ""
         passed = []
         for parameter, value in zip(self.parameters, args):
+            if not parameter.pointer and parameter.type not in TYPES:  # a struct, by value
+                passed.append(value)
+                continue
             if not parameter.pointer:
                 passed.append(np.dtype(TYPES[parameter.type]).type(value))
                 continue
-            passed.append(value)
+            passed.append(NULL if value is None else value)
             if value is None:
                 continue
             dtype = value.dtype.name
