@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from ...op import Saved
 from ...ops import fused, nn
-from .launch import STORAGE, kernel
 from .gemm import gemm
+from .launch import STORAGE, kernel
+from .random import place as place_of
 from .softmax import rows_kernel
 
 Array = Any
@@ -64,8 +65,8 @@ def _keep_bits(xp: Any, p: float, rng: Any, B: int, H: int, L: int, S: int, caus
     rows, words = B * H * L, 2 * -(-S // 64)
     keep = xp.empty((rows, words), "uint32")
     kernel("keep_bits", "keep_bits")(
-        (-(-rows * words // 256),), (256,), keep, getattr(rng, "base", None), rng.seed, rng.block,
-        round(p * 2**32), rows, words, S, L, causal,
+        (-(-rows * words // 256),), (256,), keep, *place_of(rng), round(p * 2**32), rows, words,
+        S, L, causal,
     )  # fmt: skip
     return keep
 
