@@ -45,7 +45,7 @@ def test_softmax(rows, n, wide, real):
     def run(entry, *inputs):
         args = (empty(x.shape, real), *inputs, rows, n)
         return run_everywhere(
-            "softmax", entry, grid, block, args, real=real, constants={"LONG_ROWS": wide}
+            "softmax", entry, grid, block, args, real=real, constants={"WHOLE_BLOCK": wide}
         )[0]
 
     out = run("softmax_forward", x)
@@ -100,7 +100,7 @@ def test_weights_of_attention(case, real):
         made = [empty(s.shape, real) for _ in range(outputs)]
         return run_everywhere(
             "softmax", entry, grid, block, (*made, *inputs, keep, seen, bias, *scalars), real=real,
-            constants={"LONG_ROWS": wide},
+            constants={"WHOLE_BLOCK": wide},
         )  # fmt: skip
 
     weights = exact(x)
