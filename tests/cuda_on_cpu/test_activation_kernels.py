@@ -11,8 +11,8 @@ import tinytensor as tt
 from tinytensor.kernels.cuda import activation
 from tinytensor.kernels.cuda.launch import STORAGE
 
-from .launches import launches, run_shifted
-from .schedules import dtype_of, empty
+from .launches import launches
+from .schedules import dtype_of, empty, run_everywhere
 
 F = tt.nn.functional
 ROUNDING = {"float32": 0, "float16": 2**-11, "bfloat16": 2**-8}  # of what is stored
@@ -61,7 +61,7 @@ def close(got, want, dtype, terms=None):
 
 def run(name, dtype, arrays, shift):
     n, blocks = arrays[0].size, -(-arrays[0].nbytes // (activation.THREADS * activation.BYTES))
-    (out,) = run_shifted(
+    (out,) = run_everywhere(
         "activation", name, (blocks,), (activation.THREADS,), [empty(n, dtype), *arrays, n],
         real=dtype, shift=shift,
     )  # fmt: skip

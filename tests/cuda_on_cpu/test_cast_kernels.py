@@ -9,7 +9,8 @@ import tinytensor as tt
 from tinytensor import backend
 from tinytensor.kernels.cuda import cast as kernels
 
-from .everywhere import everywhere, launched, shifted
+from .launches import launches
+from .schedules import everywhere, shifted
 from .schedules import dtype_of
 from .standin import installed
 
@@ -53,7 +54,7 @@ def test_transposed_copies(batch, rows, columns, dtype, shift):
 @pytest.mark.parametrize("shape", [(5, 40), (2, 3, 40, 7)])
 def test_ops(cuda, unread, shape):
     x = tt.rand(*shape, device=cuda, requires_grad=True)
-    with launched() as names, unread():
+    with launches() as names, unread():
         y = x.half()
         z = y.transpose(-1, -2).contiguous()
         z.backward(z.detach())

@@ -11,7 +11,8 @@ from tinytensor import backend
 from tinytensor.kernels.cuda import cross_entropy as kernels
 from tinytensor.ops.fused import _linear_cross_entropy
 
-from .everywhere import everywhere, launched, shifted
+from .launches import launches
+from .schedules import everywhere, shifted
 from .schedules import dtype_of
 
 # of the gradient, at most 1: its rounding to the dtype; e^x of float32 beside that
@@ -132,7 +133,7 @@ def test_cross_entropy(cuda, unread, reduction, index):
     for device in ("cpu", cuda):
         x = tt.tensor(logits, device=device, requires_grad=True)
         t = tt.tensor(target, device=device)
-        with launched() as names, unread():
+        with launches() as names, unread():
             columns = x[:, ::2]  # to be copied
             loss = F.cross_entropy(columns, t, ignore_index=-1, reduction=reduction)
             (loss * 2).sum().backward()
@@ -171,7 +172,7 @@ def test_linear_cross_entropy(cuda, unread, monkeypatch, dtype, room, reduction)
     and nobody waits."""
     monkeypatch.setattr(kernels, "ROOM", room)
     leaves, target = head(dtype, cuda)
-    with launched() as names, unread():
+    with launches() as names, unread():
         loss = loss_of(leaves, target, reduction)
         (loss * 3).backward()
     rows = 23 if room > 10**6 else 5 if dtype == "float32" else 10
@@ -221,7 +222,7 @@ def test_again_and_without_gradients(cuda):
     loss.backward()  # they are made again
     for a, g in zip(leaves, first):
         assert (a.grad == g).all().item()
-    with tt.no_grad(), launched() as names:
+    with tt.no_grad(), launches() as names:
         assert loss_of(leaves, target).item() == loss.item()
     assert "cross_entropy_by_warp" in names and "cross_entropy_in_place_by_warp" not in names
 

@@ -13,8 +13,8 @@ from tinytensor.kernels.cuda import norm
 from tinytensor.kernels.cuda.columns import column_sums
 from tinytensor.kernels.cuda.launch import STORAGE
 
-from .launches import launches, run_shifted
-from .schedules import dtype_of, empty
+from .launches import launches
+from .schedules import dtype_of, empty, run_everywhere
 
 # half a unit in the last place of what is stored; float32 sums in another order than float64's
 ROUNDING = {"float32": 2e-6, "float16": 2**-11, "bfloat16": 2**-8}
@@ -78,7 +78,7 @@ class Case:
             empty(statistics, "float32") if self.centered else None, empty(statistics, "float32"),
             self.x, self.residual, self.weight, self.bias, self.rows, self.C, EPS,
         ]  # fmt: skip
-        outs = run_shifted("norm", "norm_forward", (-(-self.rows // block[1]),), block, args,
+        outs = run_everywhere("norm", "norm_forward", (-(-self.rows // block[1]),), block, args,
                              real=self.dtype, shift=shift)  # fmt: skip
         return dict(zip(["out"] + ["total"] * (self.residual is not None)
                         + ["mean"] * self.centered + ["inv_std"], outs))  # fmt: skip
@@ -93,7 +93,7 @@ class Case:
             self.g, g_total, self.total, self.weight, mean, self.inv_std.astype("float32"),
             self.rows, self.C,
         ]  # fmt: skip
-        return run_shifted(
+        return run_everywhere(
             "norm", "norm_backward", (blocks,), block, args, real=self.dtype, shift=shift,
             shared=8 * self.C * block[1] if sums else 0,
         )  # fmt: skip
@@ -205,7 +205,7 @@ def test_column_sums_kernel(rows, C, dtype, groups, shift):
     x = numbers(rows, (rows, C), dtype)
     across = -(-C // (32 * 16 // x.itemsize))
     args = [empty((groups, C), "float32"), x, rows, C]
-    (sums,) = run_shifted("columns", "column_sums", (across, groups), (32, 16), args,
+    (sums,) = run_everywhere("columns", "column_sums", (across, groups), (32, 16), args,
                             real=dtype, shift=shift)  # fmt: skip
     close(sums.astype("float64").sum(0), x.astype("float64").sum(0), "float32")
 
