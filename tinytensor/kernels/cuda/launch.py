@@ -63,6 +63,12 @@ def _parameter(text: str) -> Parameter:
     return Parameter(name, " ".join(type_), "*" in words, "const" in words)
 
 
+def storages(file: str) -> list[str]:
+    """The storage types that FILE.cu is written for."""
+    line = re.search(r"^// storage: (.*)$", source(file), re.MULTILINE)
+    return line[1].split(", ") if line else [*STORAGE.values()]
+
+
 @functools.cache
 def _module(file: str, storage: str, device: int, defines: tuple[str, ...]) -> Any:
     return backend.cupy().RawModule(
