@@ -128,7 +128,7 @@ extern "C" __global__ void attention_weights(
   }
 }
 
-// the same p, and ds = scale P (dp - D), D = sum of P dp, of dp = (gradient of p) dropped and scaled
+// the same p, and ds = scale P (dp - D), D = sum of P dp, of dp (p's gradient) dropped and scaled
 extern "C" __global__ void attention_weights_backward(
     real* p, real* ds, const float* s, const float* dp, const unsigned* keep, const bool* seen,
     const float* bias, long long rows, int heads, int count, int first, int L, int n, int words,
