@@ -2,10 +2,12 @@
 
     python -m benchmarks.generate                       a random model of GPT-2's size, 124M
     python -m benchmarks.generate --preset tales        another preset's shape
+    python -m benchmarks.generate --device cuda
     python tests/peers/generate.py                      the same beside transformers, in turn
 
 Memory bandwidth is what a matrix-vector product over as many bytes as the weights have, in NumPy,
-reads per second; it is measured in turn with each token, and the share is the median of the pairs'
+reads per second, on a GPU a copy of half as many, which are read and written; it is measured in
+turn with each token, and the share is the median of the pairs'
 ratios. Bytes are those of the weights alone: neither the cache's nor those of activations.
 Prints a table and, last, one JSON line.
 """
@@ -41,8 +43,18 @@ def weight_bytes(model: GPT) -> int:
     return numbers * itemsize
 
 
-def reader(nbytes: int) -> Callable[[], object]:
-    """A call that reads about nbytes: one matrix-vector product."""
+def reader(nbytes: int, device: str) -> Callable[[], object]:
+    """A call that moves about nbytes: one matrix-vector product, or on a GPU a copy; waits."""
+    if device != "cpu":
+        xp = tt.backend.cupy()
+        with xp.cuda.Device(tt.backend.resolve(device).index):
+            a, b = (xp.ones(nbytes // 8, np.float32) for _ in range(2))
+
+        def copy() -> None:
+            xp.copyto(b, a)
+            tt.cuda.synchronize(device)
+
+        return copy
     matrix = np.ones((max(1, nbytes // (4 * WIDTH)), WIDTH), np.float32)
     vector = np.ones(WIDTH, np.float32)
     return lambda: matrix @ vector
@@ -54,12 +66,17 @@ def timed(f: Callable[[], object]) -> float:
     return perf_counter() - start
 
 
-def measure(config: GPTConfig, batch: int, prompt: int, tokens: int, sampler: Sampler) -> dict:
-    """One row of the table, for `batch` texts written side by side."""
+def measure(
+    config: GPTConfig, batch: int, prompt: int, tokens: int, sampler: Sampler, device: str = "cpu"
+) -> dict:
+    """One row of the table, for `batch` texts written side by side.
+
+    A token is read before the next one is asked for, so the host's clock is right on a GPU too.
+    """
     tt.manual_seed(0)
-    model = GPT(config).eval()
+    model = GPT(config).eval().to(device)
     nbytes = weight_bytes(model)
-    read = reader(nbytes)
+    read = reader(nbytes, device)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, (batch, prompt)).tolist()
     writer = Writer(model, ids, sampler, seed=0, room=tokens + 2)
     first = timed(writer.step)
@@ -85,6 +102,7 @@ def arguments() -> Any:
     parser.add_argument("--new-tokens", type=int, default=40)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--threads", type=int, default=tt.get_num_threads())
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     return parser.parse_args()
 
 
@@ -99,8 +117,8 @@ def main() -> None:
     args = arguments()
     tt.set_num_threads(args.threads)
     config = shape(args.preset)
-    rows = [measure(config, batch, args.prompt_tokens, args.new_tokens, Sampler(temperature=0))
-            for batch in args.batch]  # fmt: skip
+    rows = [measure(config, batch, args.prompt_tokens, args.new_tokens, Sampler(temperature=0),
+                    args.device) for batch in args.batch]  # fmt: skip
     print(f"{'batch':>6} {'prompt ms':>10} {'token ms':>9} {'tokens/s':>9} {'GB/s':>6} "
           f"{'memory GB/s':>12} {'share':>6}")  # fmt: skip
     for r in rows:
@@ -108,7 +126,8 @@ def main() -> None:
               f"{r['tokens_per_s']:9.1f} {r['gb_per_s']:6.1f} {r['bandwidth_gb_per_s']:12.1f} "
               f"{r['share_of_bandwidth']:6.2f}")  # fmt: skip
     print(json.dumps({"benchmark": "generate", "preset": args.preset, "threads": args.threads,
-                      "prompt_tokens": args.prompt_tokens, "rows": rows}))  # fmt: skip
+                      "device": args.device, "prompt_tokens": args.prompt_tokens,
+                      "rows": rows}))  # fmt: skip
 
 
 if __name__ == "__main__":

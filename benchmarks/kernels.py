@@ -1,55 +1,39 @@
-"""Each op that has kernels, with them and without: what they save, forward and backward.
+"""Each op that has kernels, with them and without, and on the CPU and on a GPU.
 
     python -m benchmarks.kernels                    all of them, in the sizes of a GPT of 10M
     python -m benchmarks.kernels gelu attention     these
+    python -m benchmarks.kernels --device cuda --dtype bfloat16 --plot sizes.png
 
-Ops are those of the registry that have a kernel; an op without a case here is named at the end.
-Kernel and reference run in turn on the same data. Where there is a GPU, its kernels are timed as
-well, each time until the device is done. Prints a table and, last, one JSON line.
+Three comparisons, forward and backward each (--compare takes some of them):
+
+    reference   kernels beside the op's definition, in turn on the same data, on the device
+    sizes       the CPU beside the GPU, from one row on: the size where the GPU starts to win
+    course      the comparison that a course makes of the two, beside the right one
+
+Ops are those of the registry that have a kernel; an op without a case here is named at the end. A
+GPU is timed by events in its own queue, warm, with inputs that are not in its cache: see timing.py.
+Without a GPU the CPU's part is measured. Prints tables and, last, one JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 import tinytensor as tt
-from tinytensor.ops import activations, elementwise, fused, index, linalg, nn
+from gpt.errors import command
 
-from .timing import calibrate, time_calls
+from . import course, flags, sizes
+from .cases import SIZES, cases, cold
+from .timing import calibrate, clock_of, time_calls
 
-B, T, C, H, V = 8, 256, 384, 6, 8192  # batch, time, width, heads, classes
 REPEATS = 7
-
-
-def cases() -> dict[str, tuple[Any, list, dict]]:
-    """By op: its function, the shapes of its arguments, and its keyword arguments."""
-    rng = np.random.default_rng(0)
-    target = {"target": rng.integers(0, V, B * T), "ignore_index": -1, "divisor": B * T}
-    rows = {"index": rng.integers(0, V, B * T), "count": V}
-    causal = {"is_causal": True, "scale": 0.125}
-    x, wide, vector = (B, T, C), (B, T, 4 * C), (C,)
-    return {
-        "linear": (nn._linear, [x, (4 * C, C), (4 * C,)], {}),
-        "matmul": (linalg._matmul, [x, (C, 4 * C)], {}),
-        "layer_norm": (nn._layer_norm, [x, vector, vector], {}),
-        "add_layer_norm": (fused._add_layer_norm, [x, x, vector, vector], {}),
-        "rms_norm": (nn._rms_norm, [x, vector], {}),
-        "gelu": (activations.gelu, [wide], {"approximate": "tanh"}),
-        "add": (elementwise.add, [x, x], {}),
-        "attention": (nn._attention, [(B, H, T, C // H)] * 3, causal),
-        "packed_attention": (fused._packed_attention, [(B, T, 3 * C)], {"n_head": H, **causal}),
-        "add_rows": (index._add_rows, [(B * T, C)], rows),
-        "linear_cross_entropy": (
-            fused._linear_cross_entropy, [(B * T, C), (V, C), None], {**target, "ahead": True}
-        ),
-    }  # fmt: skip
+COMPARISONS = ("reference", "sizes", "course")
 
 
 def with_kernels(module: str) -> list[str]:
@@ -80,44 +64,19 @@ def without_kernels(op: Any, module: str) -> Iterator[None]:
         op.plans.clear()
 
 
-def call(case: tuple, device: str) -> Callable[[], object]:
-    """Forward and backward of one op, and the wait until the device has done them."""
-    function, shapes, static = case
-    tt.manual_seed(0)
-    arguments = [
-        None if s is None else (0.1 * tt.randn(s, device=device)).detach().requires_grad_()
-        for s in shapes
-    ]
-    static = {
-        k: tt.tensor(v, device=device).array if isinstance(v, np.ndarray) else v
-        for k, v in static.items()
-    }
-    upstream: list = []
-
-    def run() -> None:
-        out = function(*arguments, **static)
-        outs = out if isinstance(out, tuple) else (out,)
-        upstream[:] = upstream or [tt.ones_like(o) for o in outs]
-        tt.autograd.grad(outs, [a for a in arguments if a is not None], upstream)
-        if device != "cpu":
-            tt.cuda.synchronize()
-
-    return run
-
-
-def measure(name: str, case: tuple, device: str) -> dict[str, float]:
+def measure(name: str, case: tuple, device: str, dtype: str = "float32") -> dict[str, float]:
     """Milliseconds with kernels and without, in turn, and the median of the ratios."""
     op, module = tt.REGISTRY[name], "numpy" if device == "cpu" else "cupy"
-    run = call(case, device)
-    calls = calibrate(run, 0.02)
+    run, clock = cold(case, device, dtype), clock_of(device)
+    calls = calibrate(run, 0.02, clock)
     with without_kernels(op, module):
         run()
     pairs = []
     for _ in range(REPEATS):
-        ours = time_calls(run, calls) / calls
+        ours = time_calls(run, calls, clock) / calls
         with without_kernels(op, module):
             run()  # makes the plan
-            pairs.append((ours, time_calls(run, 1)))
+            pairs.append((ours, time_calls(run, 1, clock)))
         run()
     return {
         "kernel_ms": median(a for a, _ in pairs) * 1e3,
@@ -145,33 +104,70 @@ def plot(rows: list[dict], path: str) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.kernels", description=__doc__)
-    parser.add_argument("ops", nargs="*", metavar="OP")
-    parser.add_argument("--threads", type=int, default=tt.get_num_threads())
-    parser.add_argument("--plot", metavar="FILE.png")
+def against_reference(names: list[str], device: str, dtype: str) -> list[dict]:
+    """A row for each op; one that its reference cannot do in this dtype is said."""
+    rows, left_out = [], []
+    table, module = cases(SIZES[device[:4]]), "numpy" if device == "cpu" else "cupy"
+    print(f"{'op':22} {'device':7} {'kernel ms':>10} {'reference ms':>13} {'speedup':>8}")
+    for name in with_kernels(module):
+        if name not in table:
+            left_out.append(name)
+        elif not names or name in names:
+            try:
+                measured = measure(name, table[name], device, dtype)
+            except (TypeError, ValueError, NotImplementedError) as error:
+                print(f"{name:22} {device:7} not in {dtype}: {str(error)[:80]}")
+                continue
+            row = {"op": name, "device": device, **measured}
+            rows.append(row)
+            print("{:22} {:7} {:10.3f} {:13.3f} {:8.2f}".format(*row.values()), flush=True)
+    if left_out:
+        print(f"no case here for {', '.join(sorted({*left_out}))}")
+    return rows
+
+
+def arguments() -> argparse.Namespace:
+    parser = flags.parser("benchmarks.kernels", __doc__)
+    add = parser.add_argument
+    add("ops", nargs="*", metavar="OP")
+    add("--device", default="auto", help="cpu, cuda, cuda:N, or auto: cuda where it works")
+    add("--dtype", choices=["float32", "bfloat16", "float16"], default="float32",
+        help="on the GPU; the CPU computes in float32 (default: float32)")  # fmt: skip
+    add("--compare", nargs="+", choices=COMPARISONS, default=list(COMPARISONS), metavar="WHAT",
+        help=f"some of {', '.join(COMPARISONS)} (default: all)")  # fmt: skip
+    add("--seconds", type=float, default=0.3, help="sizes go up to where a call takes so long")
+    add("--course-size", type=int, default=4000, help="rows of the course's matrices: it has 10000")
+    add("--threads", type=int, default=tt.get_num_threads())
+    add("--plot", metavar="FILE.png", help="of sizes; of reference where only that is compared")
     args = parser.parse_args()
-    tt.set_num_threads(args.threads)
-    table, rows, left_out = cases(), [], []
+    table = cases(SIZES["cpu"])
     unknown = [name for name in args.ops if name not in table]
     if unknown:
         parser.error(f"no case for {', '.join(unknown)}: there is {', '.join(table)}")
-    print(f"{'op':22} {'device':7} {'kernel ms':>10} {'reference ms':>13} {'speedup':>8}")
-    devices = {"cpu": "numpy"} | ({"cuda": "cupy"} if tt.cuda.is_available() else {})
-    for device, module in devices.items():
-        for name in with_kernels(module):
-            if name not in table:
-                left_out.append(name)
-            elif not args.ops or name in args.ops:
-                row = {"op": name, "device": device, **measure(name, table[name], device)}
-                rows.append(row)
-                print("{:22} {:7} {:10.2f} {:13.2f} {:8.2f}".format(*row.values()), flush=True)
-    if left_out:
-        print(f"no case here for {', '.join(sorted({*left_out}))}")
+    return args
+
+
+@command
+def main() -> None:
+    args = arguments()
+    tt.set_num_threads(args.threads)
+    device = str(tt.backend.resolve(args.device))
+    result: dict[str, Any] = {"benchmark": "kernels", "threads": args.threads, "device": device,
+                              "dtype": args.dtype}  # fmt: skip
+    if "reference" in args.compare:
+        result["rows"] = against_reference(args.ops, device, args.dtype)
+    if "sizes" in args.compare:
+        result["sizes"] = sizes.compare(args.ops, device, args.dtype, args.seconds)
+    if "course" in args.compare:
+        result["course"] = course.compare(device, args.course_size)
     if args.plot:
-        plot(rows, args.plot)
-    print(json.dumps({"benchmark": "kernels", "threads": args.threads, "rows": rows}))
+        Path(args.plot).parent.mkdir(parents=True, exist_ok=True)
+        if "sizes" in args.compare:
+            sizes.plot(result["sizes"], args.plot)
+        elif "reference" in args.compare:
+            plot(result["rows"], args.plot)
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -2,10 +2,12 @@
 
     python -m benchmarks.step                        the five shapes of docs/performance.md
     python -m benchmarks.step tales --threads 1      a preset's shape
+    python -m benchmarks.step --device cuda --dtype bfloat16      GPT-2 of 124M, and a small GPT
     python tests/peers/step.py                       the same beside PyTorch, in turn
 
-The peak is that of a matrix product of 2048 x 2048 on the same threads, measured in turn with the
-steps. Prints a table, writes a plot where asked to (--plot), and prints, last, one JSON line.
+The peak is that of a matrix product of 2048 x 2048 on the same threads, on a GPU of 8192 x 8192 in
+the same dtype, measured in turn with the steps. Prints a table, writes a plot where asked to
+(--plot), and prints, last, one JSON line.
 """
 
 from __future__ import annotations
@@ -20,29 +22,35 @@ import numpy as np
 
 import tinytensor as tt
 
-from .shapes import SHAPES, Shape, named, our_step
-from .timing import time_calls
+from .shapes import ON_CPU, ON_CUDA, SHAPES, How, Shape, add_flags, named, our_step
+from .timing import clock_of, time_calls
 
-PEAK = 2048  # rows, columns and depth of the product that shows the peak
+PEAK, PEAK_ON_CUDA = 2048, 8192  # rows, columns and depth of the product that shows the peak
 
 
-def peak_product() -> tuple[Callable[[], object], float]:
-    """A large product on all our threads, and its floating-point operations."""
-    a, b = (tt.ones(PEAK, PEAK) for _ in range(2))
+def peak_product(how: How = ON_CPU, size: int = 0) -> tuple[Callable[[], object], float]:
+    """A large product on all our threads, or on the GPU, and its floating-point operations."""
+    n = size or (PEAK if how.device == "cpu" else PEAK_ON_CUDA)
+    tile = np.random.default_rng(0).standard_normal((min(n, 1024),) * 2, np.float32)
+    whole = np.tile(tile, (-(-n // len(tile)),) * 2)[:n, :n]  # zeros would be multiplied faster
+    a, b = (tt.tensor(whole, device=how.device) for _ in range(2))
+    if how.dtype in ("bfloat16", "float16"):
+        a, b = (t.to(getattr(tt, how.dtype)) for t in (a, b))
 
     def product() -> None:
         with tt.no_grad():
             tt.nn.functional.linear(a, b)
 
-    return product, 2.0 * PEAK**3
+    return product, 2.0 * n**3
 
 
-def measure(name: str, of: Shape, steps: int) -> dict[str, Any]:
+def measure(name: str, of: Shape, steps: int, how: How = ON_CPU, peak: int = 0) -> dict[str, Any]:
     """One row of the table: medians over so many steps, after three to warm up."""
-    step = our_step(of)
-    product, flops = peak_product()
-    time_calls(step, 3)
-    pairs = [(time_calls(step, 1), time_calls(product, 1)) for _ in range(steps)]
+    step, clock = our_step(of, how), clock_of(how.device)
+    product, flops = peak_product(how, peak)
+    for f in (step, product):
+        time_calls(f, 3, clock)
+    pairs = [(time_calls(step, 1, clock), time_calls(product, 1, clock)) for _ in range(steps)]
     seconds = median(s for s, _ in pairs)
     return {
         "shape": name,
@@ -71,8 +79,11 @@ def plot(rows: list[dict], path: str) -> None:
 
 def arguments() -> Any:
     parser = argparse.ArgumentParser("python -m benchmarks.step", description=__doc__)
-    parser.add_argument("shapes", nargs="*", default=list(SHAPES), metavar="SHAPE",
-                        help=f"{', '.join(SHAPES)}, or a preset (default: those five)")  # fmt: skip
+    parser.add_argument("shapes", nargs="*", metavar="SHAPE",
+                        help=f"{', '.join(SHAPES | ON_CUDA)}, block/width/heads/layers/batch, or a "
+                        "preset (default: the first five, on a GPU the others)")  # fmt: skip
+    add_flags(parser)
+    parser.add_argument("--peak-size", type=int, default=0, help="rows of the product for the peak")
     parser.add_argument("--steps", type=int, default=10, help="counted steps (default: 10)")
     parser.add_argument("--threads", type=int, default=tt.get_num_threads())
     parser.add_argument("--plot", metavar="FILE.png")
@@ -82,16 +93,17 @@ def arguments() -> Any:
 def main() -> None:
     args = arguments()
     tt.set_num_threads(args.threads)
-    rows = []
+    rows, how = [], How.asked(args)
+    names = args.shapes or list(SHAPES if how.device == "cpu" else ON_CUDA)
     print(f"{'shape':18} {'ms':>8} {'tokens/s':>10} {'GFLOP/s':>8} {'peak':>6} {'share':>6}")
-    for name in args.shapes:
-        row = measure(name, named(name), args.steps)
+    for name in names:
+        row = measure(name, named(name), args.steps, how, args.peak_size)
         rows.append(row)
-        print("{:18} {:8.1f} {:10.0f} {:8.1f} {:6.0f} {:6.2f}".format(*row.values()), flush=True)
+        print("{:18} {:8.2f} {:10.0f} {:8.1f} {:6.0f} {:6.2f}".format(*row.values()), flush=True)
     if args.plot:
         plot(rows, args.plot)
     print(json.dumps({"benchmark": "step", "threads": args.threads, "numpy": np.__version__,
-                      "rows": rows}))  # fmt: skip
+                      **how._asdict(), "rows": rows}))  # fmt: skip
 
 
 if __name__ == "__main__":

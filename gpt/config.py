@@ -202,8 +202,16 @@ class RunConfig(Group):
         "those on CUDA alone, where they are several times faster. Weights stay float32",
         choices=("float32", "tf32", "bfloat16", "float16"),
     )
+    graph: bool = option(
+        True, "on CUDA, capture a step as one graph and launch that: the same numbers, without the "
+        "time Python takes. Not with --document-attention", resumable=True,
+    )
     seed: int = option(1337, "of weights, batches, dropout and samples: same seed, same run",
                        at_least=0, below=2**64)
+    checkpoint_activations: bool = option(
+        False, "keep the input of each block alone and compute the rest again in backward: the "
+        "same numbers, in less memory and a third more time", resumable=True,
+    )
     save_every: int = option(0, "steps between checkpoints; 0 saves at the end only", at_least=0,
                              resumable=True)
     keep: int = option(
@@ -263,7 +271,8 @@ class Config(Group):
             return
         needing = {"--init-from": self.finetune.init_from, "--format pickle":
                    self.run.format == "pickle", "--document-attention":
-                   self.data.document_attention}  # fmt: skip
+                   self.data.document_attention, "--checkpoint-activations":
+                   self.run.checkpoint_activations}  # fmt: skip
         if ok("model") and self.model != "gpt" and any(needing.values()):
             flags = ", ".join(flag for flag, given in needing.items() if given)
             yield "model", f"must be gpt, which {flags} is for"

@@ -78,8 +78,11 @@ class Documents:
         pass
 
 
-def loss_of(model: Any, batch: tuple[np.ndarray, ...], device: Any) -> tt.Tensor:
-    """Mean loss in nats per target of a batch: x, y, and ids where its documents are apart."""
+def loss_of(model: Any, batch: tuple[Any, ...], device: Any) -> tt.Tensor:
+    """Mean loss in nats per target of a batch: x, y, and ids where its documents are apart.
+
+    x and y may be on the device already.
+    """
     x, y, *ids = batch
     reading = (Documents(ids[0], device),) if ids else ()
-    return model.loss(tt.tensor(x, device=device), tt.tensor(y, device=device), *reading)
+    return model.loss(tt.as_tensor(x, device=device), tt.as_tensor(y, device=device), *reading)

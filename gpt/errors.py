@@ -29,6 +29,13 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(names)}"
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the machine or a GPU had no more: MemoryError, or what CUDA's libraries say."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY",
+                                          "CUBLAS_STATUS_ALLOC_FAILED"))  # fmt: skip
+
+
 def is_mistake(error: Exception) -> bool:
     """Whether the user can fix it: if not, it is a bug and deserves its traceback."""
     loaded = [(sys.modules.get(module), names) for module, names in MISTAKES.items()]
@@ -57,11 +64,11 @@ def command(main: Callable[[], int | None]) -> Callable[[], int]:
                 raise  # ours: a bug, not something to install
             say(f"{package} is not installed: run pip install -e '.[train]', or make train")
             return 2
-        except MemoryError as error:
-            say(f"out of memory: {error or 'no more is to be had'}; lower --batch-size "
-                "(--grad-accum keeps the tokens of a step), --block-size, or the model's size")
-            return 2
         except Exception as error:
+            if out_of_memory(error):
+                say(f"out of memory: {error or 'no more is to be had'}; lower --batch-size "
+                    "(--grad-accum keeps the tokens of a step), --block-size, or the model's size")
+                return 2
             if not is_mistake(error):
                 raise
             for line in str(error).splitlines():

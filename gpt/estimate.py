@@ -18,6 +18,8 @@ backward (tt.tape_memory lists it), in numbers per token:
     the end         2 C, and the logits, V; on the CPU, where the loss makes its gradients as it
                     goes, 3 C and once the head's gradient instead
 
+With --checkpoint-activations a block keeps C, its input, and the rest of one block at a time.
+
 A step needs room of its own: two more copies of the logits for the loss, or on the CPU those of
 some rows at a time; and 13 C for a block's backward, 7 C with ReLU.
 """
@@ -123,16 +125,25 @@ class Cost:
         T, C, L = gpt.block_size, gpt.n_embd, self.kept_blocks
         if self.config.model != "gpt":
             return self.width * batch * T * gpt.vocab_size
-        block = (17 if gpt.activation != "relu" else 13) - (gpt.norm_position == "post")
-        numbers = block * L * C + (3 * C if self.device == "cpu" else 2 * C + gpt.vocab_size)
+        block = C if self.config.run.checkpoint_activations else self.block_numbers
+        numbers = L * block + (3 * C if self.device == "cpu" else 2 * C + gpt.vocab_size)
         if data.document_attention:
-            numbers += L * C + T // self.width  # heads side by side again; a mask of bytes
-        elif self.device == "cpu" and T <= 3 * C // gpt.n_head:
-            numbers += L * gpt.n_head * T
-        rank = self.config.finetune.lora_rank
-        numbers += rank * sum(".lora_A" in name for name, *_ in self.shapes)
+            numbers += T // self.width  # a mask of bytes
         head = gpt.vocab_size * C if self.device == "cpu" else 0
         return self.width * batch * T * numbers + FLOAT * head
+
+    @property
+    def block_numbers(self) -> int:
+        """What a block keeps for backward, in numbers per token."""
+        gpt = self.config.gpt
+        T, C = gpt.block_size, gpt.n_embd
+        numbers = ((17 if gpt.activation != "relu" else 13) - (gpt.norm_position == "post")) * C
+        if self.config.data.document_attention:
+            numbers += C  # heads side by side again
+        elif self.device == "cpu" and T <= 3 * C // gpt.n_head:
+            numbers += gpt.n_head * T
+        adapters = sum(".lora_A" in name for name, *_ in self.shapes) // gpt.n_layer
+        return numbers + self.config.finetune.lora_rank * adapters
 
     @property
     def kept_blocks(self) -> int:
@@ -161,9 +172,10 @@ class Cost:
                        if trained and name.startswith(("wte", "lm_head")))  # fmt: skip
         last = sum(size for name, size, trained in self.shapes
                    if trained and name.startswith(f"h.{gpt.n_layer - 1}.mlp."))  # fmt: skip
+        again = rows * self.block_numbers if self.config.run.checkpoint_activations else 0
         moments = (
             kept + loss,
-            kept + rows * block + FLOAT * (head + last),  # the last block
+            kept + again + rows * block + FLOAT * (head + last),  # the last block
             FLOAT * self.trained + rows * (17 * gpt.n_embd + block),  # the first
             8 * self.trained,  # a checkpoint being written
         )

@@ -89,7 +89,7 @@ def device_memory(device: Any) -> tuple[int, int | None]:
     """Available and total memory of a tinytensor Device."""
     if device.type != "cuda":
         return memory_bytes()
-    from tinytensor import backend
+    from tinytensor import cuda
 
-    free, total = backend.cupy().cuda.Device(device.index or 0).mem_info
-    return free, total
+    free, total = cuda.mem_get_info(device)
+    return free + cuda.memory_reserved(device) - cuda.memory_allocated(device), total

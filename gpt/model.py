@@ -65,12 +65,18 @@ class MLP(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
+        self.in_one = config.activation == "gelu_tanh"  # what there is an op for
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: tt.Tensor) -> tt.Tensor:
-        return self.dropout(self.c_proj(self.activation(self.c_fc(x))))  # (B, T, C)
+        up, down = self.c_fc, self.c_proj
+        if self.in_one and up.is_plain() and down.is_plain():
+            y = F.gelu_mlp(x, up.weight, up.bias, down.weight, down.bias)
+        else:
+            y = down(self.activation(up(x)))
+        return self.dropout(y)  # (B, T, C)
 
 
 class Block(nn.Module):
@@ -103,6 +109,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config, self.block_size = config, config.block_size
+        self.checkpoint_activations = False  # True: in training a block keeps its input alone
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.drop = nn.Dropout(config.dropout)
@@ -168,8 +175,10 @@ class GPT(nn.Module):
             raise ValueError(f"{T} tokens do not fit block_size = {self.config.block_size}")
         position = tt.arange(T, device=idx.device) if cache is None else cache.positions
         x = self.drop(self.wte(idx) + self.wpe(position))  # (B, T, C) + (T, C)
+        forget = self.checkpoint_activations and self.training
         for i, block in enumerate(self.h):
-            x = block(x) if cache is None else block(x, cache.layer(i))
+            read = () if cache is None else (cache.layer(i),)
+            x = tt.autograd.checkpoint(block, x, *read) if forget else block(x, *read)
         return x
 
     def cache(self, rows: int, slots: int | None = None) -> KVCache:

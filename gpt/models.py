@@ -26,6 +26,8 @@ def build_model(config: Config, start: Source | None = None) -> Any:
         model = GPT(config.gpt) if start is None else pretrained.load(start).train()
     if config.finetune.lora_rank:
         lora.add(model, config.finetune)
+    if config.run.checkpoint_activations:
+        model.checkpoint_activations = True
     if config.finetune.freeze:
         freeze(model, config.finetune.freeze)
     return model

@@ -7,6 +7,8 @@ of the machine, and the time is reckoned from a short measurement: an estimate.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +17,9 @@ import tinytensor as tt
 from . import finetune, source
 from .checkpoint import Checkpoint
 from .config import CommandLine, Config
-from .errors import UserError, command
+from .errors import UserError, command, out_of_memory
 from .estimate import Cost, seconds_per_token
+from .fit import divisor, fitted
 from .machine import device_memory
 from .precision import Precision
 from .progress import quantity
@@ -57,10 +60,24 @@ class Plan:
         self.largest = self.cost.largest_batch(self.available) if self.total else 0
 
     def check(self) -> None:
-        """Raise UserError where a step cannot fit, whatever else is closed."""
-        if self.total is not None and self.peak > self.total:
-            raise self.refusal(f"a step needs {size(self.peak)}, and {self.device} has "
+        """Raise UserError where a step cannot fit, whatever else is closed.
+
+        On a GPU, whose kernels keep less than is reckoned, where what is fixed does not.
+        """
+        needed = self.peak if self.device.type == "cpu" else sum(self.cost.fixed.values())
+        if self.total is not None and needed > self.total:
+            raise self.refusal(f"a step needs {size(needed)}, and {self.device} has "
                                f"{size(self.total)}")  # fmt: skip
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Inside, too little memory is answered with what to change."""
+        try:
+            yield
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise self.refusal(str(error) or "no more is to be had") from error
 
     def refusal(self, why: str) -> UserError:
         """Out of memory: the table is printed, and the error says what to change."""
@@ -68,13 +85,27 @@ class Plan:
         return UserError(f"out of memory: {why}; {self.advice()}")
 
     def advice(self) -> str:
-        sequences = self.config.data.batch_size * self.config.optim.grad_accum
-        if 0 < self.largest < self.config.data.batch_size:
-            fits = divisor(sequences, self.largest)
-            return (f"lower --batch-size to {fits} and raise --grad-accum to {sequences // fits}, "
-                    "which keeps the tokens of a step; or --batch-size auto does")  # fmt: skip
-        return ("lower --batch-size (--grad-accum keeps the tokens of a step), --block-size, "
-                "--n-layer or --n-embd")  # fmt: skip
+        batch = self.config.data.batch_size
+        sequences = batch * self.config.optim.grad_accum
+        fits = divisor(sequences, self.largest if 0 < self.largest < batch else max(1, batch // 2))
+        if fits < batch and self.largest:
+            first = (f"lower --batch-size to {fits} and raise --grad-accum to {sequences // fits}, "
+                     "which keeps the tokens of a step; or --batch-size auto does")  # fmt: skip
+        else:
+            first = ("lower --batch-size (--grad-accum keeps the tokens of a step), --block-size, "
+                     "--n-layer or --n-embd")  # fmt: skip
+        return first + self.forgetting()
+
+    def forgetting(self) -> str:
+        """What --checkpoint-activations would spare, if that is much."""
+        if self.config.run.checkpoint_activations or self.config.model != "gpt":
+            return ""
+        run = replace(self.config.run, checkpoint_activations=True)
+        peak = Cost(replace(self.config, run=run), self.device.type).peak(
+            self.config.data.batch_size)  # fmt: skip
+        if peak > 0.9 * self.peak:
+            return ""
+        return f"; or --checkpoint-activations, with which a step needs {size(peak)}"
 
     def memory(self) -> str:
         """A line per kind of memory, and what there is."""
@@ -128,20 +159,6 @@ class Plan:
                   "product (4 if it is frozen), 12 n_layer block_size n_embd for attention",
                   self.time()]  # fmt: skip
         return "\n".join(lines)
-
-
-def fitted(config: Config, device: Any) -> Config:
-    """`--batch-size auto`: as many at a time as fit; the tokens of a step stay as many."""
-    sequences = config.data.batch_size * config.optim.grad_accum
-    plan = Plan(config, device)
-    batch = divisor(sequences, plan.largest or 1) if plan.total else config.data.batch_size
-    return replace(config, data=replace(config.data, batch_size=batch),
-                   optim=replace(config.optim, grad_accum=sequences // batch))  # fmt: skip
-
-
-def divisor(number: int, most: int) -> int:
-    """Its largest divisor up to `most` >= 1."""
-    return next(n for n in range(min(number, most), 0, -1) if number % n == 0)
 
 
 def size(count: float) -> str:

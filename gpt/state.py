@@ -8,7 +8,7 @@ rates follow from, and the metrics so far.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,15 +79,18 @@ class TrainingState:
     def gradients(self, batches: Iterable[tuple[np.ndarray, ...]]) -> tt.Tensor:
         """Those of the mean loss over the targets of `batches`, see loss_of; the loss, unread."""
         batches = list(batches)
+        targets = [np.count_nonzero(y != IGNORED) for _, y, *_ in batches]
+        parts = [sum(targets) / count for count in targets if count]  # else a mean of nothing
+        return self.accumulate([b for b, count in zip(batches, targets) if count], parts)
+
+    def accumulate(self, batches: Sequence[tuple], parts: Sequence[float]) -> tt.Tensor:
+        """Gradients of the sum of loss_of each batch over its number in `parts`; it, unread."""
         device = next(iter(self.model.parameters())).device
         self.optimizer.zero_grad()
         total = tt.zeros((), device=device)
-        targets = [np.count_nonzero(y != IGNORED) for _, y, *_ in batches]
         with self.precision.computing():  # also backward, so that weights are cast once for all
-            for batch, count in zip(batches, targets):
-                if not count:  # a mean of nothing
-                    continue
-                loss = loss_of(self.model, batch, device) / (sum(targets) / count)
+            for batch, part in zip(batches, parts, strict=True):
+                loss = loss_of(self.model, batch, device) / part
                 (self.scaler.scale(loss) if self.scaler else loss).backward()
                 total = total + loss.detach()
         return total

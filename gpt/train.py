@@ -18,10 +18,12 @@ import tinytensor as tt
 from . import checkpoint, crash, finetune, loggers, pretrained, report, samples, source
 from .checkpoint import Checkpoint, CheckpointError
 from .config import CommandLine, Config
-from .errors import UserError, command
+from .errors import UserError, command, out_of_memory
 from .evaluate import evaluate
+from .fit import fitted
+from .graphed import GraphedStep
 from .interrupt import Interrupt
-from .plan import Plan, fitted
+from .plan import Plan
 from .plot import plot
 from .precision import Precision
 from .progress import Progress
@@ -29,7 +31,7 @@ from .resume import reopen
 from .run import Run, check_out
 from .schedule import learning_rate
 from .state import TrainingState
-from .update import update_of
+from .update import DeviceUpdate, update_of
 
 DRAWN_EVERY = 30  # seconds between drawings of the curve
 
@@ -76,7 +78,8 @@ class Training:
         if config.eval.also_evaluate:
             self.also = source.also(config, self.source.tokenizer)
             self.exams["also_val_loss"] = self.also.batches(plainly(config), "val")
-        self.state = TrainingState.new(config, self.source.tokenizer, self.device, start)
+        with self.plan.answering():
+            self.state = TrainingState.new(config, self.source.tokenizer, self.device, start)
         self.state.data_hash = self.source.hash
         self.model, self.optimizer, self.guard = (
             self.state.model, self.state.optimizer, self.state.guard
@@ -86,11 +89,16 @@ class Training:
             self.state.restore(saved)
             self.warnings = self.state.differences(saved)
         self.update = update_of(self.state, self.device)
+        self.graphed: GraphedStep | None = None
+        if config.run.graph and isinstance(self.update, DeviceUpdate):
+            self.graphed = GraphedStep(self.state, self.update, self.device)
         self.counts = self.source.counts()
         self.folder = run or Run.create(config)
         if run is not None:
             run.begin(config, saved.state if saved else None)
         self.out_of_patience = self.impatient(self.val_losses())
+        self.updating = False  # whether the weights are neither of this step nor of the next
+        self.rng = tt.default_generator.get_state()  # behind the last step done
         self.drawn = -math.inf
 
     def run(self) -> int:
@@ -128,6 +136,7 @@ class Training:
             if self.update.at_once:
                 self.hear(show)
             done = state.step = state.step + 1
+            self.rng = tt.default_generator.get_state()
             unread += 1
             show.step(done)
             exam_due = done % config.eval.eval_every == 0 or done == steps
@@ -157,8 +166,16 @@ class Training:
         accum, rng = self.config.optim.grad_accum, tt.default_generator.get_state()
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        total = self.state.gradients(self.batches.batch(step * accum + i) for i in range(accum))
-        return total, self.update(step, total, rng)
+        batches = [self.batches.batch(step * accum + i) for i in range(accum)]
+        if self.graphed and self.graphed.takes(batches):
+            self.updating = True
+            loss, norm = self.graphed(step, lr, batches, rng)
+        else:
+            loss = self.state.gradients(batches)
+            self.updating = True
+            norm = self.update(step, loss, rng)
+        self.updating = False
+        return loss, norm
 
     def over(self) -> bool:
         """Whether the run has come to its end, by its number of steps or by its patience."""
@@ -250,8 +267,6 @@ class Training:
             yield
         except BrokenPipeError:  # who was told has gone; gpt.errors knows what to answer
             raise
-        except MemoryError as error:
-            raise self.plan.refusal(str(error) or "no more is to be had") from error
         except (OSError, CheckpointError) as error:
             what = str(error)
             if isinstance(error, OSError):
@@ -260,6 +275,23 @@ class Training:
             last = f"step {steps[-1]} is saved" if steps else "no step was saved"
             raise UserError(f"{what}\nstopped after step {self.state.step}; {last}; go on with: "
                             f"{self.folder.resume}") from error
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            answer = self.plan.refusal(str(error) or "no more is to be had")
+            raise UserError(f"{answer}{self.rescued()}") from error
+
+    def rescued(self) -> str:
+        """Save the last step done, unless there is none or the next is half done; say so."""
+        if not self.state.step or self.updating:
+            return ""
+        self.optimizer.zero_grad()
+        for _ in self.update.left_out():  # what the guard has not heard of yet
+            pass
+        tt.default_generator.set_state(self.rng)
+        self.save()
+        more = " --checkpoint-activations" if self.plan.forgetting() else ""
+        return f"\nstep {self.state.step} is saved; go on with: {self.folder.resume}{more}"
 
 
 def plainly(config: Config) -> Config:

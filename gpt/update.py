@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tinytensor as tt
 from tinytensor import nn
@@ -52,6 +52,14 @@ class Update:
         yield from heard
 
 
+class Done(NamedTuple):
+    """Of a step, on the device: the gradients' norm, the verdict, and what the guard will hear."""
+
+    norm: tt.Tensor
+    shut: tt.Tensor
+    told: tt.Tensor  # loss, norm, scale of the loss
+
+
 class DeviceUpdate(Update):
     at_once = False
 
@@ -61,8 +69,14 @@ class DeviceUpdate(Update):
         self.one = tt.ones((), device=device)
         self.unread: list[tuple[Left, tt.Tensor]] = []
 
-    @tt.no_grad()
     def __call__(self, step: int, loss: tt.Tensor, rng: tuple[int, int]) -> tt.Tensor:
+        done = self.apply(loss)
+        self.note(step, rng, done)
+        return done.norm
+
+    @tt.no_grad()
+    def apply(self, loss: tt.Tensor) -> Done:
+        """The device's part, the same for all steps: a graph may hold it."""
         state, optimizer, scaler = self.state, self.state.optimizer, self.state.scaler
         grads = [p.grad for p in state.model.parameters() if p.grad is not None]
         norm, scale = nn.utils.get_total_norm(grads), self.one
@@ -70,7 +84,7 @@ class DeviceUpdate(Update):
             scale = scaler.scale(self.one)
             norm = norm / scale
         shut = self.gate.shut(loss, norm, scale if scaler else None)
-        self.unread.append(((step, rng), tt.stack([loss, norm, scale])))
+        told = tt.stack([loss, norm, scale])
         optimizer.found_inf = shut
         if self.clip:
             optimizer.grad_scale = ((norm + 1e-6) / self.clip).clamp(min=1)
@@ -80,9 +94,13 @@ class DeviceUpdate(Update):
         else:
             optimizer.step()
         optimizer.found_inf = optimizer.grad_scale = None
-        if state.ema:
-            state.ema.update(step + 1, shut)
-        return norm
+        return Done(norm, shut, told)
+
+    def note(self, step: int, rng: tuple[int, int], done: Done) -> None:
+        """The host's part."""
+        self.unread.append(((step, rng), done.told))
+        if self.state.ema:
+            self.state.ema.update(step + 1, done.shut)
 
     def left_out(self) -> Iterator[Left]:
         unread, self.unread = self.unread, []

@@ -174,9 +174,17 @@ def _run_elsewhere(op: Any, args: tuple, arrays: list, static: dict) -> tuple[An
     try:
         with xp.cuda.Device(device.index):
             out = run(xp, *arrays, **static)
+            if op.promote is not None and type(out) is not tuple and out.dtype == np.float32:
+                out = _as_arguments(out, arrays)
     except _EXPLAINED as error:
         raise explain(op, args, error) from (error if op.own else None)
     return xp, out
+
+
+def _as_arguments(out: Any, arrays: list) -> Any:
+    """CuPy computes some of bfloat16 in float32 (where, for one); the result is bfloat16 again."""
+    floats = {a.dtype for a in arrays if hasattr(a, "dtype") and a.dtype.kind in "fV"}
+    return out.astype(floats.pop()) if len(floats) == 1 else out
 
 
 def _one_device(op: Any, args: tuple) -> backend.Device:

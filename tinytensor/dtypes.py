@@ -32,6 +32,15 @@ def bfloat16() -> np.dtype:
     return np.dtype(ml_dtypes.bfloat16)
 
 
+def finfo(dtype: np.dtype) -> Any:
+    """The limits of a floating dtype, bfloat16 too: .max, .eps ... as numpy.finfo has them."""
+    if dtype.kind == "V":
+        import ml_dtypes
+
+        return ml_dtypes.finfo(dtype)
+    return np.finfo(dtype)
+
+
 _CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "V": 2}  # V: bfloat16, from ml_dtypes
 _default = [float32]
 

@@ -172,6 +172,8 @@ class Node:
                 continue
             if isinstance(r, np.generic):
                 r = grads[i] = np.asarray(r)
+            if self.shapes is not None and xp is not np and r.dtype != getattr(g, "dtype", r.dtype):
+                r = grads[i] = r.astype(g.dtype)  # bfloat16, see apply._as_arguments
             if self.shapes is not None and r.shape != self.shapes[i]:
                 grads[i] = unbroadcast(r, self.shapes[i])
         return grads

@@ -7,7 +7,9 @@ two integers, and a mask can be drawn again in backward from the position it cam
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,14 +18,24 @@ from .errors import ArgumentError
 
 
 class Key(NamedTuple):
-    """A place in a stream: 64-bit words from 4 * block on, of the stream of `seed`."""
+    """A place in a stream: 64-bit words from 4 * block on, of the stream of `seed`.
+
+    base  on a GPU, while a graph is captured: two uint64, {seed, block}, which it reads whenever it
+          is launched. `seed` is 0 then, and `block` counts from the base's.
+    """
 
     seed: int
     block: int
+    base: Any = None
 
 
 class Generator:
-    """A stream of random numbers: `seed`, and `block`, the next block of four 64-bit words."""
+    """A stream of random numbers: `seed`, and `block`, the next block of four 64-bit words.
+
+    base  where these are relative to, see Key
+    """
+
+    base: Any = None
 
     def __init__(self, seed: int = 0):
         self.manual_seed(seed)
@@ -45,7 +57,7 @@ class Generator:
 
     def reserve(self, words: int) -> Key:
         """The key of the next `words` 64-bit words; the stream moves past them."""
-        key = Key(self.seed, self.block)
+        key = Key(self.seed, self.block, self.base)
         self.block += -(-words // 4)
         return key
 
@@ -61,6 +73,22 @@ def manual_seed(seed: int) -> Generator:
     return default_generator.manual_seed(seed)
 
 
+def _drawn(reference: Callable) -> Any:
+    """A function of (xp, ...) that may have kernels, `@words.kernel("cuda")`, as an op has."""
+    kernels: dict[str, Callable] = {}
+
+    @functools.wraps(reference)
+    def draw(xp: Any, *args: Any) -> Any:
+        return kernels.get(xp.__name__, reference)(xp, *args)
+
+    def kernel(device: str) -> Callable:
+        return lambda f: kernels.setdefault({"cpu": "numpy", "cuda": "cupy"}[device], f)
+
+    function: Any = draw
+    function.reference, function.kernel = reference, kernel
+    return function
+
+
 # ------------------------------------------------------------------------------ the words
 
 _M0, _M1 = 0xD2E7470EE14C6C93, 0xCA5A826395121157  # Salmon et al., table 2: multipliers
@@ -68,6 +96,7 @@ _W0, _W1 = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B  # and key increments
 _MASK = 2**64 - 1
 
 
+@_drawn
 def words(xp: Any, key: Key, count: int) -> Any:
     """`count` random uint64 from `key` on: NumPy's C implementation, or the same in array ops."""
     if xp is np:
@@ -82,12 +111,14 @@ def philox(xp: Any, key: Key, count: int) -> Any:
     c0 = xp.arange(blocks, dtype=u) + u((key.block + 1) & _MASK)  # NumPy counts before it draws
     c1 = xp.zeros(blocks, u)
     c2, c3 = c1, c1
-    k0, k1 = key.seed & _MASK, 0
-    for _ in range(10):
+    seed: Any = 0
+    if key.base is not None:
+        seed, c0 = key.base[:1], c0 + key.base[1:]
+    for i in range(10):
         hi0, lo0 = _multiply(xp, c0, _M0)
         hi1, lo1 = _multiply(xp, c2, _M1)
-        c0, c1, c2, c3 = hi1 ^ c1 ^ u(k0), lo1, hi0 ^ c3 ^ u(k1), lo0
-        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+        k0, k1 = seed + u((key.seed + i * _W0) & _MASK), u(i * _W1 & _MASK)
+        c0, c1, c2, c3 = hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0
     return xp.stack([c0, c1, c2, c3], axis=1).reshape(-1)[:count]
 
 
@@ -104,6 +135,7 @@ def _multiply(xp: Any, a: Any, b: int) -> tuple[Any, Any]:
 # ------------------------------------------------------------------------------ distributions
 
 
+@_drawn
 def uniform(xp: Any, key: Key, shape: tuple, dtype: Any) -> Any:
     """Uniform in [0, 1): the top 53 bits of a word for float64, 24 for all other dtypes."""
     w = words(xp, key, math.prod(shape)).reshape(shape)
@@ -113,6 +145,7 @@ def uniform(xp: Any, key: Key, shape: tuple, dtype: Any) -> Any:
     return ((w >> xp.uint64(64 - bits)).astype(np.float32) * np.float32(2.0**-bits)).astype(dtype)
 
 
+@_drawn
 def normal(xp: Any, key: Key, shape: tuple, dtype: Any) -> Any:
     """Standard normal, by Box and Muller (1958): sqrt(-2 ln u) cos(2 pi v), in float64."""
     n = math.prod(shape)
@@ -122,6 +155,7 @@ def normal(xp: Any, key: Key, shape: tuple, dtype: Any) -> Any:
     return (xp.sqrt(-2 * xp.log(u)) * xp.cos(2 * math.pi * v)).reshape(shape).astype(dtype)
 
 
+@_drawn
 def integers(xp: Any, key: Key, shape: tuple, low: int, high: int) -> Any:
     """Uniform in [low, high): the word modulo the range; the bias is below range / 2^64."""
     w = words(xp, key, math.prod(shape)).reshape(shape)
@@ -136,6 +170,6 @@ def keep_mask(xp: Any, key: Key, shape: tuple, p: float, dtype: Any, start: int 
     if p == 1:
         return xp.zeros(shape, dtype)
     n, (blocks, skip) = math.prod(shape), divmod(start, 8)
-    place = Key(key.seed, key.block + blocks)
+    place = key._replace(block=key.block + blocks)
     halves = words(xp, place, -(-(skip + n) // 2)).view(np.uint32)[skip : skip + n].reshape(shape)
     return (halves >= np.uint32(round(p * 2**32))).astype(dtype) * np.dtype(dtype).type(1 / (1 - p))

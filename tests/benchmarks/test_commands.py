@@ -14,7 +14,7 @@ SMALL = "64/128/4/4/12"
     "command",
     [
         ["step", SMALL, "--steps", "1"],
-        ["kernels", "add", "gelu"],
+        ["kernels", "add", "gelu", "--device", "cpu", "--seconds", "0.001", "--course-size", "99"],
         ["breakdown", SMALL, "--steps", "1"],
         ["memory", SMALL],
     ],
@@ -31,6 +31,9 @@ def test_last_line_is_json(command, tmp_path):
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["benchmark"] == command[0]
     rows = result["parts" if command[0] == "breakdown" else "rows"]
+    if command[0] == "kernels":
+        assert [row["op"] for row in result["sizes"]] == ["gelu", "add"]
+        assert "no GPU" in done.stdout and "mislead" in done.stdout
     assert rows and all(v >= 0 for row in rows for v in row.values() if not isinstance(v, str))
     assert drawing.exists() or not wanted
     if command[0] == "breakdown":

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import numpy as np
 
 COUNT = 2  # cuda:0 and cuda:1
 
@@ -19,6 +24,9 @@ class Waited(AssertionError):
 class _Current(threading.local):
     def __init__(self):
         self.device, self.may_wait, self.waits = 0, True, 0
+        self.hooks: dict = {}
+        self.stream: Any = None  # None: the default one
+        self.capture: Any = None  # a capture.Capture, while a stream captures
 
 
 current = _Current()
@@ -26,9 +34,19 @@ current = _Current()
 
 def wait(why: str) -> None:
     """Every place where the host has to wait for the GPU goes through here."""
+    not_captured(why)
     if not current.may_wait:
         raise Waited(f"{why}: the GPU is waited for")
     current.waits += 1
+
+
+def not_captured(what: str) -> None:
+    """What a stream cannot capture goes through here."""
+    if current.capture is not None:
+        raise CUDARuntimeError(
+            f"cudaErrorStreamCaptureUnsupported: operation not permitted when stream is "
+            f"capturing ({what})"
+        )
 
 
 @contextmanager
@@ -68,7 +86,7 @@ class Device:
 
     @property
     def mem_info(self) -> tuple[int, int]:
-        return 2**33 - Memory.used[self.id], 2**33
+        return Memory.total - Memory.used[self.id], Memory.total
 
     def __int__(self) -> int:
         return self.id
@@ -83,36 +101,91 @@ class Device:
         return f"<CUDA Device {self.id}>"
 
 
-class Stream:
-    """Work is done in order, at once."""
+class Event:
+    """A moment in a stream's work, which is now."""
 
-    ptr = 0
+    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess=False):
+        self.time: float | None = None
 
-    def __init__(self, null: bool = False, non_blocking: bool = False):
-        pass
+    def record(self, stream: Any = None) -> None:
+        self.time = perf_counter()
 
     def synchronize(self) -> None:
-        wait("Stream.synchronize()")
+        wait("Event.synchronize()")
 
-    def __enter__(self) -> Stream:
+    @property
+    def done(self) -> bool:
+        return True
+
+
+def get_elapsed_time(start_event: Event, end_event: Event) -> float:
+    """Milliseconds between two recorded events."""
+    if start_event.time is None or end_event.time is None:
+        raise CUDARuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle")
+    return (end_event.time - start_event.time) * 1e3
+
+
+class OutOfMemoryError(MemoryError):
+    """As cupy.cuda.memory raises it."""
+
+
+class MemoryHook:
+    """`with hook:` is told of each allocation of this thread, and of its end."""
+
+    def malloc_postprocess(self, **kwargs: int) -> None:
+        pass
+
+    def free_postprocess(self, **kwargs: int) -> None:
+        pass
+
+    def __enter__(self) -> MemoryHook:
+        if self.name in current.hooks:
+            raise KeyError(f"memory hook {self.name} already exists")
+        current.hooks[self.name] = self
         return self
 
     def __exit__(self, *exc: object) -> None:
-        pass
+        del current.hooks[self.name]
 
 
 class Memory:
     """What one allocation takes of a device's pool, in units of 512 bytes as CuPy's."""
 
-    __slots__ = ("device_id", "size")
+    __slots__ = ("device_id", "size", "array", "bounds", "__weakref__")
     used = [0] * COUNT
+    live: weakref.WeakSet[Memory] = weakref.WeakSet()
+    total = 2**33  # bytes of each device
 
-    def __init__(self, size: int):
+    def __init__(self, array: np.ndarray):
+        """array: the numbers in it."""
+        self.array, size = array, array.nbytes
+        self.bounds = np.lib.array_utils.byte_bounds(array)  # first address, one after the last
         self.device_id, self.size = current.device, -(-size // 512) * 512
+        used = Memory.used[self.device_id]
+        if used + self.size > Memory.total:
+            self.size = 0
+            raise OutOfMemoryError(
+                f"Out of memory allocating {size:,} bytes (allocated so far: {used:,} bytes)."
+            )
         Memory.used[self.device_id] += self.size
+        Memory.live.add(self)
+        self._tell("malloc_postprocess", size=size)
+
+    def holds(self, address: int, size: int) -> bool:
+        """Are these bytes in it?"""
+        return self.bounds[0] <= address and address + size <= self.bounds[1]
 
     def __del__(self):
         Memory.used[self.device_id] -= self.size
+        if self.size:
+            self._tell("free_postprocess")
+
+    def _tell(self, what: str, **more: int) -> None:
+        for hook in current.hooks.values():
+            getattr(hook, what)(
+                device_id=self.device_id, mem_size=self.size, mem_ptr=id(self), pmem_id=id(self),
+                **more,
+            )  # fmt: skip
 
 
 class MemoryPointer:
@@ -127,7 +200,10 @@ class MemoryPointer:
 
 
 class MemoryPool:
-    """`cupy.get_default_memory_pool()`, of the current device."""
+    """`cupy.get_default_memory_pool()`, of the current device; all pools are one."""
+
+    def malloc(self, size: int) -> None:
+        raise NotImplementedError("arrays allocate for themselves")
 
     def used_bytes(self) -> int:
         return Memory.used[current.device]

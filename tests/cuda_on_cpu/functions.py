@@ -10,7 +10,8 @@ import inspect
 
 import numpy as np
 
-from .device import current, wait
+from .capture import launched
+from .device import current, not_captured, wait
 from .ndarray import Capsule, here, made, ndarray, plain, poisoned, supported
 from .ufuncs import where
 
@@ -195,7 +196,7 @@ def _made_of(name: str, signature: str, numpy_function, owner: str = ""):
 
     scope["_run"] = run
     function.__qualname__, function.__module__ = name, "cupy"
-    return function
+    return function if name in ABOUT else launched(function)
 
 
 # ------------------------------------------------------------------------------ making arrays
@@ -206,6 +207,8 @@ def _from_host(obj, dtype, order="K", ndmin=0):
     if isinstance(obj, (list, tuple)):
         obj = plain_or_host(obj, sources)
         here(*sources)
+    if not sources:
+        not_captured("an upload")
     a = np.array(obj, dtype=dtype, order=order, ndmin=ndmin)
     supported(a.dtype)
     return made(a)
@@ -309,6 +312,7 @@ def _sorting(numpy_function):
         if not a.ndim:
             raise np.exceptions.AxisError(-1 if axis is None else axis, 0)
         here(a)
+        not_captured("Thrust's sort")
         return made(numpy_function(a._a, axis=axis, kind="stable"))
 
     return run
@@ -491,6 +495,7 @@ for _name, _signature in METHODS.items():
     setattr(ndarray, _name, _method(_name, _signature))
 
 
+@launched
 def _sort_in_place(self, axis=-1, kind=None):
     self._a[...] = FUNCTIONS["sort"](self, axis, kind)._a
 

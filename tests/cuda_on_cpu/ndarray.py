@@ -1,7 +1,7 @@
 """An array on a device: composition over a numpy.ndarray that nobody outside can reach.
 
 What CuPy's array does, this does; what CuPy refuses, this refuses with CuPy's words. Two rules of
-the house are stricter: memory from `empty` holds NaN, and a kernel that touches another device's
+the house are stricter: memory from `empty` holds poison, and a kernel that touches another device's
 memory fails (on GPUs with peer access CuPy would warn and go on, slowly).
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .device import Device, Memory, MemoryPointer, current, wait
+from .capture import launched
+from .device import Device, Memory, MemoryPointer, current, not_captured, wait
+from .shim import poisoned
 
 IMPLICIT = (
     "Implicit conversion to a NumPy array is not allowed. "
@@ -34,7 +36,7 @@ class ndarray:
         if memptr is not None or strides is not None:
             raise NotImplementedError("the stand-in has no arrays over foreign memory")
         self._a, self.base = poisoned(np.empty(shape, dtype, order)), None
-        self._memory = Memory(self._a.nbytes)
+        self._memory = Memory(self._a)
 
     # -------------------------------------------------------------------------- what it is
 
@@ -132,6 +134,7 @@ class ndarray:
     # -------------------------------------------------------------------------- from the host
 
     def set(self, arr, stream=None):
+        not_captured("set()")
         if not isinstance(arr, np.ndarray):
             raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
         if self.dtype != arr.dtype:
@@ -140,6 +143,7 @@ class ndarray:
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
         self._a[...] = arr
 
+    @launched
     def fill(self, value):
         if isinstance(value, np.ndarray) and value.shape:
             raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
@@ -148,6 +152,7 @@ class ndarray:
 
     # -------------------------------------------------------------------------- copies, views
 
+    @launched
     def copy(self, order="C"):
         """On the current device, wherever the array is."""
         return made(self._a.copy(order))
@@ -159,6 +164,7 @@ class ndarray:
         with self.device:
             return self.copy()
 
+    @launched
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
         for name, option in (("casting", casting), ("subok", subok)):
             if option is not None:
@@ -173,15 +179,18 @@ class ndarray:
     def view(self, dtype=None, type=None):
         return made(self._a.view() if dtype is None else self._a.view(dtype), (self,))
 
+    @launched
     def reshape(self, *shape, order="C", copy=None):
         return rearranged(self, self._a.reshape(*shape, order=order))
 
     def transpose(self, *axes):
         return made(self._a.transpose(*axes), (self,))
 
+    @launched
     def ravel(self, order="C"):
         return rearranged(self, self._a.ravel(order))
 
+    @launched
     def flatten(self, order="C"):
         here(self)
         return made(self._a.flatten(order))
@@ -199,6 +208,7 @@ class ndarray:
             raise TypeError("iteration over a 0-d array")
         return (self[i] for i in range(len(self)))
 
+    @launched
     def __getitem__(self, key):
         index, arrays = _index(self, key)
         if not arrays:
@@ -206,6 +216,7 @@ class ndarray:
         here(self, *arrays)
         return made(self._a[index])
 
+    @launched
     def __setitem__(self, key, value):
         index, arrays = _index(self, key)
         if isinstance(value, ndarray):
@@ -239,15 +250,6 @@ def _rebuilt(host):
 # ------------------------------------------------------------------------------ in and out
 
 
-def poisoned(a: np.ndarray) -> np.ndarray:
-    """Memory as it comes: whoever reads it before writing gets NaN, or the largest integer."""
-    if a.dtype.kind in "fV":
-        a.fill(np.nan)
-    elif a.dtype.kind in "iu":
-        a.fill(np.iinfo(a.dtype).max)
-    return a
-
-
 def supported(dtype: np.dtype) -> None:
     if dtype.char not in "?bhilqBHILQefdFD" and dtype.name != "bfloat16":
         raise ValueError(f"Unsupported dtype {dtype}")
@@ -277,7 +279,7 @@ def made(result, sources=()):
         if np.may_share_memory(result, x._a) or not result.size:
             new._memory, new.base = x._memory, x if x.base is None else x.base
             return new
-    new._memory, new.base = Memory(result.nbytes), None
+    new._memory, new.base = Memory(result), None
     return new
 
 

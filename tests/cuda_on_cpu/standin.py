@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import sys
 import types
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
-from . import shim
+from . import cublas, shim
+from .capture import Stream, launched
 from .device import (
     COUNT,
     CUDARuntimeError,
     Device,
+    Event,
+    Memory,
+    MemoryHook,
     MemoryPointer,
     MemoryPool,
-    Stream,
+    OutOfMemoryError,
     current,
+    get_elapsed_time,
+    no_waiting,
     wait,
 )
 from .functions import FUNCTIONS, MATRICES, as_strided, from_dlpack, get_array_module
@@ -70,7 +76,8 @@ class Runtime(Module):
         return Device().mem_info
 
     def getDeviceProperties(self, device: int) -> dict:
-        return {"name": b"stand-in", "major": 9, "minor": 0, "totalGlobalMem": 2**33}
+        return {"name": b"stand-in", "major": 9, "minor": 0, "totalGlobalMem": Memory.total,
+                "multiProcessorCount": 1, "l2CacheSize": 2**20}  # fmt: skip
 
 
 class RawModule:
@@ -97,16 +104,22 @@ class RawKernel:
     def max_dynamic_shared_size_bytes(self, size: int) -> None:
         self._kernel.max_dynamic_shared_size_bytes = size
 
+    @launched
     def __call__(self, grid: tuple, block: tuple, args: tuple, *, shared_mem: int = 0) -> None:
-        arrays = [getattr(a, "_a", a) for a in args]
+        if any(a is None for a in args):
+            raise TypeError("CuPy passes None as the address 0xffffffff: pass 0")
+        arrays = [None if type(a) is int and a == 0 else getattr(a, "_a", a) for a in args]
         self._kernel(grid, block, arrays, shared_mem, RawModule.schedule)
 
 
 def _made() -> Module:
     pool = MemoryPool()
     cuda = _module(
-        "cupy.cuda", Device=Device, Stream=Stream, MemoryPointer=MemoryPointer,
-        get_current_stream=lambda: Stream(), runtime=Runtime("cupy.cuda.runtime"),
+        "cupy.cuda", Device=Device, Stream=Stream, MemoryPointer=MemoryPointer, Event=Event,
+        MemoryHook=MemoryHook, get_elapsed_time=get_elapsed_time, MemoryPool=MemoryPool,
+        memory=_module("cupy.cuda.memory", OutOfMemoryError=OutOfMemoryError),
+        using_allocator=lambda allocator: nullcontext(),
+        get_current_stream=Stream.current, runtime=Runtime("cupy.cuda.runtime"),
         nvrtc=_module("cupy.cuda.nvrtc", getVersion=lambda: (13, 0)),
         device=_module("cupy.cuda.device", get_cublas_handle=lambda: 1),
         is_available=lambda: True,
@@ -123,16 +136,25 @@ def _made() -> Module:
 
 
 cupy = _made()
+cupyx = _module(
+    "cupyx", allow_synchronize=lambda allow: nullcontext() if allow else no_waiting()
+)
+CUBLASLT = cublas.Library()  # and what the engine keeps for it, over all installations
+_contexts: dict = {}
 
 
 @contextmanager
 def installed():
     """Inside, `import cupy` finds the stand-in, and tinytensor's `cuda` is it."""
     from tinytensor import backend
+    from tinytensor.kernels.cuda import cublaslt
 
-    names = ("cupy", "cupy.cuda")
-    before = {name: sys.modules.get(name) for name in names}
-    sys.modules.update({"cupy": cupy, "cupy.cuda": cupy.cuda})
+    load, contexts = cublaslt.load, cublaslt.contexts
+    cublaslt.load, cublaslt.contexts = lambda: CUBLASLT, _contexts
+    cublaslt.library.cache_clear()
+    modules = {"cupy": cupy, "cupy.cuda": cupy.cuda, "cupyx": cupyx}
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
     backend.cupy.cache_clear()
     try:
         yield cupy
@@ -143,4 +165,6 @@ def installed():
             else:
                 sys.modules[name] = module
         backend.cupy.cache_clear()
+        cublaslt.load, cublaslt.contexts = load, contexts
+        cublaslt.library.cache_clear()
         current.device = 0

@@ -74,7 +74,7 @@ def tensors(name, call, device, dtype, layout, as_dtype=False):
     made = []
     for argument, a in zip(op.argument_names(len(call.args)), call.args):
         if isinstance(a, np.ndarray):
-            wants = floating(a) and np.dtype(dtype).kind == "f"
+            wants = floating(a) and np.dtype(dtype).kind in "fV"
             wants = wants and (op.variadic or argument in op.rules)
             if floating(a) or as_dtype:
                 a = a.astype(dtype)
@@ -173,3 +173,37 @@ def test_other_dtypes(name, cuda):
                 assert type(got) is type(expected), what
             else:
                 assert_same(got, expected, dtype, what)
+
+
+WIDE = {"cross_entropy", "linear_cross_entropy"}  # losses are float32
+UNLIKE = {"middle": "the median of what bfloat16 makes equal"} | dict.fromkeys(
+    ("inv", "solve", "det", "slogdet"), "LAPACK knows no half precision, nor does PyTorch there"
+)
+
+
+@pytest.mark.parametrize("name", [name for name in OPS if name not in UNLIKE])
+def test_bfloat16(name, cuda):
+    """Which only CUDA has: float32's results on the same numbers, to two digits, as bfloat16."""
+    bfloat16 = tt.bfloat16
+    device = backend.resolve(cuda)
+    for call in samples(name):
+        rounded = [
+            a.astype(bfloat16).astype(a.dtype) if isinstance(a, np.ndarray) and floating(a) else a
+            for a in call.args
+        ]
+        call = type(call)(*rounded, **call.static)
+        expected = outcome(name, call, backend.CPU, "float32")
+        got = outcome(name, call, device, bfloat16)
+        what = f"{name}({call}): {expected!r:.200} in float32, {got!r:.200}"
+        if isinstance(expected, Exception) or isinstance(got, Exception):
+            assert type(got) is type(expected), what
+            continue
+        for a, b in zip(got, expected, strict=True):
+            if b.dtype == np.float32:
+                assert a.dtype == bfloat16 or name in WIDE, what
+            else:
+                assert a.dtype == b.dtype, what
+            size = np.max(np.abs(b[np.isfinite(b)]), initial=1) if b.dtype.kind == "f" else 0
+            np.testing.assert_allclose(
+                a.astype(b.dtype), b, 0.02, 0.02 * size, equal_nan=True, err_msg=what
+            )

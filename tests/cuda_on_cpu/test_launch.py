@@ -63,3 +63,15 @@ def test_the_words_of_philox_are_those_of_the_cpu():
     u = np.uint64
     shim.Module(text, ("-Dreal=float",)).get_function("words")((1,), (32,), (out, u(7), u(5)))
     assert (out == random.words(np, random.Key(7, 5), 128)).all()
+
+
+def test_no_array_is_a_null_pointer(cuda):
+    """None would be 0xffffffff to CuPy, which the stand-in refuses."""
+    import cupy
+
+    out = cupy.empty(4, "uint64")
+    kernel("random", "words")((1,), (32,), out, None, 7, 5, 4)
+    assert (out.get() == random.words(np, random.Key(7, 5), 4)).all()
+    function = kernel("random", "words")._function("float", 0)
+    with pytest.raises(TypeError, match="0xffffffff"):
+        function((1,), (32,), (out, None, np.uint64(7), np.uint64(5), np.int64(4)))

@@ -5,6 +5,7 @@ A step reads no value between the steps that log.
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +111,60 @@ def test_steps_read_nothing(dtype, cuda, unread, text, tmp_path):
             loss, norm = training.step(step, 1e-3)
     assert loss.device.type == norm.device.type == "cuda"
     assert np.isfinite(loss.item()) and np.isfinite(norm.item())
+
+
+def trained(main, monkeypatch, *argv):
+    """Weights, moments and readings of a run."""
+    assert command(gpt.train.main, monkeypatch, *argv) == 0
+    run = Path(argv[argv.index("--out") + 1])
+    kept = Checkpoint.find(run).path
+    files = ("model.safetensors", "optimizer.safetensors")
+    return [(kept / name).read_bytes() for name in files], readings(run)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--dtype", "bfloat16", "--grad-accum", "2"],
+        ["--dtype", "float16", "--ema", "0.9"],
+        ["--checkpoint-activations", "--skip-spikes", "4"],
+        ["--model", "bigram", "--grad-clip", "0"],
+    ],
+)
+def test_a_captured_step_is_the_step(options, cuda, text, tmp_path, monkeypatch):
+    """--graph changes no bit, on a second GPU neither; and two runs are one."""
+    launches = []
+    replay = tt.cuda.CUDAGraph.replay
+    monkeypatch.setattr(
+        tt.cuda.CUDAGraph, "replay", lambda graph: (launches.append(1), replay(graph))
+    )
+    device = f"cuda:{tt.cuda.device_count() - 1}"
+    common = [*TINY, *options, "--data", text, "--device", device]
+    found = [
+        trained(gpt.train.main, monkeypatch, *common, flag, "--out", str(tmp_path / name))
+        for name, flag in (("a", "--graph"), ("b", "--no-graph"), ("c", "--graph"))
+    ]
+    assert found[0] == found[1] == found[2]
+    assert len(launches) == 2 * 5  # all steps but the first
+
+
+def test_a_batch_the_graph_cannot_take(cuda, text, tmp_path, monkeypatch):
+    """Targets that do not count change the divisor: that step runs as it is written."""
+    argv = [*TINY, "--data", text, "--device", cuda]
+    runs = []
+    for flag in ("--graph", "--no-graph"):
+        config = from_command_line([*argv, flag, "--out", str(tmp_path / flag)])
+        training = Training(config)
+        batch = training.batches.batch
+
+        def holed(step, batch=batch):
+            x, y = batch(step)
+            return x, np.where(np.arange(y.size).reshape(y.shape) % 3 == 0, -1, y) if step == 3 else y
+
+        monkeypatch.setattr(training.batches, "batch", holed)
+        losses = [training.step(step, 1e-2)[0].item() for step in range(6)]
+        runs.append([losses, [p.tolist() for p in training.model.parameters()]])
+    assert runs[0] == runs[1]
 
 
 def test_a_missing_gpu_is_one_sentence(cuda, text, tmp_path, monkeypatch, capsys):

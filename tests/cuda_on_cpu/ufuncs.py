@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .device import wait
+from .capture import launched
+from .device import not_captured, wait
 from .ndarray import _index, here, made, ndarray
 
 try:
@@ -94,6 +95,7 @@ def resolve(name: str, loops: list, types: list, weak: list) -> tuple[tuple, np.
     raise TypeError(f"Wrong type ({tuple(types)}) of arguments for cupy_{name}")
 
 
+@launched
 def elementwise(name: str, loops: list, compute, args: tuple, out=None, dtype=None, casting=None):
     """Run one loop. Arguments are arrays of the current device, or numbers."""
     types, weak = [], []
@@ -159,6 +161,7 @@ class ufunc:
             (out,) = out
         return elementwise(self.__name__, self._loops, self._compute, args, out, dtype, casting)
 
+    @launched
     def at(self, a, indices, b=None):
         """Into `a` by atomics; with a boolean mask by a kernel of its own, for any dtype."""
         if self.__name__ not in SCATTERED:
@@ -205,10 +208,13 @@ def matmul(x1, x2, /, out=None, **options):
     """Through cuBLAS: nothing below checks the devices, so this does."""
     if options:
         raise NotImplementedError(f"matmul({', '.join(options)}) in the stand-in")
+    not_captured("CuPy's cuBLAS")
     for x in (x1, x2):
         if not isinstance(x, ndarray):
             raise TypeError(f"Unsupported type {type(x)}")
     here(x1, x2, *([] if out is None else [out]))
+    if x1.dtype.name == "bfloat16" and max(x1.ndim, x2.ndim) > 2:
+        raise TypeError("matmul of batches in bfloat16: cuBLAS is not asked for that")
     with np.errstate(all="ignore"):
         result = np.matmul(x1._a, x2._a)
         if x1.dtype == x2.dtype:  # NumPy's product of bfloat16 is float32

@@ -10,7 +10,7 @@ import pytest
 import tinytensor as tt
 from gpt import machine, plan
 from gpt.checkpoint import Checkpoint
-from gpt.config import Config, DataConfig, FinetuneConfig, GPTConfig, OptimConfig
+from gpt.config import Config, DataConfig, FinetuneConfig, GPTConfig, OptimConfig, RunConfig
 from gpt.documents import loss_of
 from gpt.estimate import Cost, last_true
 from gpt.models import build_model
@@ -20,6 +20,7 @@ from tinytensor.nn.utils import clip_grad_norm_
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 PLAIN = GPTConfig(100, 64, 2, 4, 128)
+FORGETS = RunConfig(checkpoint_activations=True)
 LORA = FinetuneConfig(init_from="somewhere", lora_rank=4)
 CASES = {
     "plain": (Config(gpt=PLAIN), 8),
@@ -34,6 +35,9 @@ CASES = {
     "the lower half frozen": (Config(gpt=GPTConfig(100, 64, 4, 4, 128), finetune=FinetuneConfig(
         freeze="wte.*,wpe.*,h.[01].*")), 8),
     "documents": (Config(gpt=PLAIN, data=DataConfig(document_attention=True)), 8),
+    "checkpointed": (Config(gpt=GPTConfig(100, 64, 6, 4, 128), run=FORGETS), 8),
+    "checkpointed documents": (Config(gpt=PLAIN, data=DataConfig(document_attention=True),
+                                      run=FORGETS), 8),
 }  # fmt: skip
 
 
@@ -158,7 +162,7 @@ def test_auto_keeps_the_tokens_of_a_step(train, tmp_path, monkeypatch):
     config = Config(gpt=GPTConfig(17, 16, 1, 2, 16), optim=OptimConfig(grad_accum=5))
     cost = Cost(config)
     room = math.ceil(cost.peak(13) / 0.9) + 1
-    monkeypatch.setattr(plan, "device_memory", lambda device: (room, 1 << 40))
+    monkeypatch.setattr("gpt.fit.device_memory", lambda device: (room, 1 << 40))
     answer = train("--out", tmp_path / "r", "--preset", "shakespeare-cpu", "--grad-accum", "5",
                    "--batch-size", "auto", "--dropout", "0")  # fmt: skip
     assert answer.code == 0, answer.err

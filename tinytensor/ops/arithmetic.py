@@ -10,7 +10,7 @@ from .. import dtypes
 from ..autograd import Variable
 from ..errors import DtypeError
 from ..op import op
-from .elementwise import cast, clamp, mul, sub
+from .elementwise import cast, clamp, mul, narrowed, sub
 from .elementwise import pow as power
 
 
@@ -102,13 +102,13 @@ def nan_to_num(xp, x, *, nan=None, posinf=None, neginf=None):
     """out = x, with NaN as `nan` (0), inf as `posinf` (the largest float), -inf as `neginf`"""
     if x.dtype.kind not in "fV":
         return x.copy()
-    limits = np.finfo(x.dtype)
+    limits = dtypes.finfo(x.dtype)
     out = xp.where(xp.isnan(x), 0.0 if nan is None else nan, x)
     out = xp.where(x == math.inf, limits.max if posinf is None else posinf, out)
     return xp.where(x == -math.inf, limits.min if neginf is None else neginf, out).astype(x.dtype)
 
 
-nan_to_num.rule("x", lambda xp, g, x: xp.where(xp.isfinite(x), g, 0))
+nan_to_num.rule("x", lambda xp, g, x: narrowed(xp.where(xp.isfinite(x), g, 0), g.dtype))
 
 
 @op(promote="same")

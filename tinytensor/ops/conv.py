@@ -16,6 +16,7 @@ import math
 from ..errors import ShapeError
 from ..op import op
 from .elementwise import add
+from .linalg import product
 from .pad import pad
 from .shape import reshape, squeeze
 from .windows import _overlap_add, _windows, batched, both_sides, check_dtypes, count, each
@@ -45,7 +46,7 @@ def _conv(xp, x, weight, *, stride, dilation, groups):
     """out[n, o, i] = sum over c, k of x[n, c, i * stride + k * dilation] weight[o, c, k]"""
     o, size = weight.shape[0], weight.shape[2:]
     columns, space = _columns(xp, x, size, stride, dilation, groups)
-    out = weight.reshape((groups, o // groups, columns.shape[1])) @ columns
+    out = product(xp, weight.reshape((groups, o // groups, columns.shape[1])), columns)
     return xp.ascontiguousarray(xp.swapaxes(out.reshape((o, x.shape[0], *space)), 0, 1))
 
 
@@ -54,7 +55,8 @@ def _conv_input(xp, grad, weight, *, space, stride, dilation, groups):
     """out[n, c, i * stride + k * dilation] = sum over o, i, k of grad[n, o, i] weight[o, c, k]"""
     o, per_group, *size = weight.shape
     w = weight.reshape((groups, o // groups, per_group * math.prod(size)))
-    columns = xp.swapaxes(w, 1, 2) @ _by_group(xp, grad, groups)  # (groups, C/groups K, N L)
+    w = xp.swapaxes(w, 1, 2)
+    columns = product(xp, w, _by_group(xp, grad, groups))  # (groups, C/groups K, N L)
     windows = columns.reshape((groups * per_group, *size, grad.shape[0], *grad.shape[2:]))
     n = len(size)
     inside, places = range(1, 1 + n), range(2 + n, 2 + 2 * n)
@@ -66,7 +68,7 @@ def _conv_input(xp, grad, weight, *, space, stride, dilation, groups):
 def _conv_weight(xp, x, grad, *, size, stride, dilation, groups):
     """out[o, c, k] = sum over n, i of x[n, c, i * stride + k * dilation] grad[n, o, i]"""
     columns, _ = _columns(xp, x, size, stride, dilation, groups)
-    out = _by_group(xp, grad, groups) @ xp.swapaxes(columns, 1, 2)
+    out = product(xp, _by_group(xp, grad, groups), xp.swapaxes(columns, 1, 2))
     return out.reshape((grad.shape[1], x.shape[1] // groups, *size))
 
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .. import random
-from ..backend import namespace_of
+from ..backend import namespace_of, on_its_device
 from ..errors import ArgumentError, ShapeError
 from ..messages import one_dtype
 from ..modes import is_grad_enabled
 from ..op import Saved, op
+from .activations import gelu
 from .cross_entropy import _cross_entropy, as_input, check_targets, cross_entropy
 from .elementwise import narrowed, widened
 from .linalg import as_rows
@@ -116,6 +119,54 @@ def add_layer_norm(input, residual, normalized_shape, weight=None, bias=None, ep
     return _add_layer_norm(input, residual, weight, bias, eps)
 
 
+# ------------------------------------------------------------------------------ the GELU MLP
+
+
+@op
+def _gelu_mlp(xp, x, fc, proj, fc_bias=None, proj_bias=None):
+    """out = gelu(x fc^T + fc_bias) proj^T + proj_bias;  x (..., k), fc (h, k), proj (m, h)
+
+    gelu is that of approximate='tanh'
+    """
+    pre = _linear.op.forward(xp, as_rows(x), fc, fc_bias)  # (n, h)
+    hidden = gelu.on(xp, pre, approximate="tanh")
+    out = _linear.op.forward(xp, hidden, proj, proj_bias).reshape((*x.shape[:-1], proj.shape[0]))
+    return out, Saved(pre=pre, hidden=hidden)
+
+
+@_gelu_mlp.rule("x", "fc", "proj", "fc_bias", "proj_bias")
+def _(xp, g, x, fc, proj, fc_bias, proj_bias, pre, hidden):
+    g, rules = as_rows(g), _linear.op.rules
+    dx, d_weight, d_bias = (rules[name].function for name in ("x", "weight", "bias"))
+    d_pre = gelu.op.rules["x"].function(xp, dx(g, proj), pre, "tanh")
+    return (
+        dx(d_pre, fc).reshape(x.shape), d_weight(xp, d_pre, x), d_weight(xp, g, hidden),
+        None if fc_bias is None else d_bias(d_pre), None if proj_bias is None else d_bias(g),
+    )  # fmt: skip
+
+
+def gelu_mlp(input, fc_weight, fc_bias, proj_weight, proj_bias):
+    """linear(gelu(linear(input, fc_weight, fc_bias), approximate="tanh"), proj_weight, proj_bias)
+
+    input (..., k), fc_weight (h, k), fc_bias (h,) or None, proj_weight (m, h), proj_bias (m,) or
+    None. Where there is a kernel for it, GELU and its gradient cost no visit to memory.
+    """
+    op = _gelu_mlp.op
+    if op.implementations[namespace_of(input.array).__name__] is op.forward:
+        hidden = gelu(linear(input, fc_weight, fc_bias), approximate="tanh")
+        return linear(hidden, proj_weight, proj_bias)
+    check_linear("gelu_mlp", input, fc_weight, fc_bias)
+    one_dtype("gelu_mlp", input=input, proj_weight=proj_weight, proj_bias=proj_bias)
+    h, m = fc_weight.array.shape[0], proj_weight.array.shape[0]
+    for name, t, shape in (("proj_weight", proj_weight, (m, h)), ("proj_bias", proj_bias, (m,))):
+        if t is not None and tuple(t.array.shape) != shape:
+            raise ShapeError(
+                f"gelu_mlp: {name} {tuple(t.array.shape)} must be {shape} after fc_weight "
+                f"{tuple(fc_weight.array.shape)}"
+            )
+    return _gelu_mlp(input, fc_weight, proj_weight, fc_bias, proj_bias)
+
+
 # ------------------------------------------------------------------------------ linear, then loss
 
 
@@ -148,6 +199,7 @@ def _(xp, g, x, weight, bias, target, ignore_index, divisor, lse):
     return dx, d_weight, d_bias
 
 
+@on_its_device
 def fused_linear_cross_entropy(
     input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean",
     ignore_index=-100, label_smoothing=0.0,
@@ -176,10 +228,12 @@ def fused_linear_cross_entropy(
             f"target {tuple(target.array.shape)} must be {lead}, input without its last dimension"
         )
     check_targets("fused_linear_cross_entropy", target, ignore_index, classes)
-    kept = (target.array != ignore_index).sum().item() if reduction == "mean" else 1
+    divisor = (target.array != ignore_index).sum() if reduction == "mean" else 1
+    if isinstance(divisor, np.generic):
+        divisor = divisor.item()  # on a GPU it stays there: nobody waits for it
     leaves = [t for t in (input, linear_weight, linear_bias) if t is not None]
     ahead = is_grad_enabled() and any(t.requires_grad for t in leaves)
     loss = _linear_cross_entropy(
-        input, linear_weight, linear_bias, target.array, ignore_index, kept, ahead
+        input, linear_weight, linear_bias, target.array, ignore_index, divisor, ahead
     )
     return as_input(loss, input)

@@ -13,6 +13,7 @@ from .. import backend
 from ..autograd import Variable, mode, unbroadcast
 from ..errors import ArgumentError, DimError, DtypeError, RangeError, ShapeError
 from ..op import op
+from .elementwise import narrowed
 from .shape import canonical, reshape
 
 # ------------------------------------------------------------------------------ x[index]
@@ -234,26 +235,28 @@ def _check_range(name, index, n, what, low=None, error=DimError):
 
 
 @op
-def _embedding(xp, weight, *, index, padding_idx=None):
-    return weight[index]
+def _embedding(xp, weight, *, index, padding_idx=None, dtype=None):
+    """out = weight[index], in dtype if one is given"""
+    return narrowed(weight[index], dtype or weight.dtype)
 
 
 @_embedding.rule("weight")
-def _(xp, g, weight_shape, index, padding_idx):
+def _(xp, g, weight_shape, weight_dtype, index, padding_idx):
     if padding_idx is not None:
         g = g * xp.asarray((index != padding_idx)[..., None])
-    return _add_rows.on(xp, g, index=index, count=weight_shape[0])
+    return _add_rows.on(xp, g, index=index, count=weight_shape[0], dtype=weight_dtype)
 
 
 @op
-def _add_rows(xp, x, *, index, count):
-    """out[r] = sum of x[i] over the positions i with index[i] = r."""
+def _add_rows(xp, x, *, index, count, dtype=None):
+    """out[r] = sum of x[i] over the positions i with index[i] = r; in dtype if one is given"""
+    x = narrowed(x, dtype or x.dtype)
     out = xp.zeros((count, x.shape[-1]), x.dtype)
     backend.join_at(xp.add, out, index.reshape(-1), x.reshape(-1, x.shape[-1]))
     return out
 
 
-_add_rows.rule("x", lambda xp, g, index: _embedding.on(xp, g, index=index))
+_add_rows.rule("x", lambda xp, g, x_dtype, index: _embedding.on(xp, g, index=index, dtype=x_dtype))
 
 
 def embedding(input, weight, padding_idx=None):
@@ -267,8 +270,8 @@ def embedding(input, weight, padding_idx=None):
     _check_range("embedding", input, rows, f"weight {tuple(weight.array.shape)}", low=0)
     if padding_idx is not None and padding_idx < 0:
         padding_idx += rows
-    out = _embedding(weight, input.array, padding_idx)
-    return out if mode.autocast is None else mode.autocast.cast(out)
+    dtype = None if mode.autocast is None else mode.autocast.taken(weight)
+    return _embedding(weight, input.array, padding_idx, dtype)
 
 
 # ------------------------------------------------------------------------------ order, places

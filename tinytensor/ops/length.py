@@ -10,7 +10,7 @@ from ..autograd import Variable
 from ..errors import ArgumentError, DimError, DtypeError, ShapeError
 from ..op import op
 from .arrange import broadcast_tensors
-from .elementwise import abs, cast, clamp, div, mul, sub
+from .elementwise import abs, cast, clamp, div, mul, narrowed, sub, widened
 from .reduce import amax, amin, axes_of, spread, sum
 from .shape import canonical, movedim, reshape, squeeze, unsqueeze
 from .svd import svdvals
@@ -38,15 +38,16 @@ def _p_norm(xp, x, *, ord, dim, keepdim):
 @_p_norm.rule("x")
 def _(xp, g, x, out, ord, dim, keepdim):
     """g sign(x) (|x| / out)^(p - 1), and 0 at x = 0, where there is a kink"""
-    g, out = (spread(xp, a, x.shape, dim, keepdim) for a in (g, out))
+    dtype, x = x.dtype, widened(x)
+    g, out = (spread(xp, widened(a), x.shape, dim, keepdim) for a in (g, out))
     if ord in (0, 1):
-        return g * xp.sign(x) * ord
+        return narrowed(g * xp.sign(x) * ord, dtype)
     flat = (out == 0) | (x == 0 if ord < 2 else False)
     ratio = xp.where(flat, 0, x / xp.where(flat, 1, out))
     if ord == 2:
-        return g * ratio
+        return narrowed(g * ratio, dtype)
     share = xp.abs(xp.where(flat, 1, ratio)) ** (ord - 2)
-    return g * ratio * share
+    return narrowed(g * ratio * share, dtype)
 
 
 def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None):

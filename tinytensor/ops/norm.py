@@ -14,7 +14,7 @@ from ..backend import namespace_of, on_its_device
 from ..errors import ShapeError
 from ..messages import one_dtype
 from ..op import Saved, op
-from .elementwise import add, mul, rsqrt, sub
+from .elementwise import add, mul, narrowed, rsqrt, sub, widened
 from .pad import pad
 from .pool import avg_pool2d
 from .shape import reshape
@@ -23,17 +23,19 @@ from .shape import reshape
 @op
 def _normalize(xp, x, *, dims, eps):
     """out = (x - mean) * inv_std,  inv_std = 1 / sqrt(mean of (x - mean)^2 + eps), over dims"""
-    centred = x - x.mean(axis=dims, keepdims=True)
+    wide = widened(x)
+    centred = wide - wide.mean(axis=dims, keepdims=True)
     inv_std = 1 / xp.sqrt((centred * centred).mean(axis=dims, keepdims=True) + eps)
-    return centred * inv_std, Saved(inv_std=inv_std)
+    return narrowed(centred * inv_std, x.dtype), Saved(inv_std=inv_std)
 
 
 @_normalize.rule("x")
 def _(g, out, inv_std, dims):
     """g, less its part along the constant and its part along out: neither changes out"""
+    dtype, g, out = out.dtype, widened(g), widened(out)
     constant = g.mean(axis=dims, keepdims=True)
     along = out * (g * out).mean(axis=dims, keepdims=True)
-    return inv_std * (g - constant - along)
+    return narrowed(inv_std * (g - constant - along), dtype)
 
 
 def _per_channel(x, parameter):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache
 from operator import is_
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -36,7 +36,7 @@ def takes(arrays: Sequence[Array]) -> bool:
     )
 
 
-@lru_cache(maxsize=64)
+@cache  # for good: captured graphs go on reading them
 def _cut(sizes: tuple[int, ...], device: int) -> tuple[Array, Array]:
     """(chunks, sizes) on the device, for tensors of these sizes: uploaded once."""
     counts = [-(-size // CHUNK) for size in sizes]

@@ -20,11 +20,26 @@ __device__ __forceinline__ void mma_bf16(float* d, const unsigned* a, const unsi
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+__device__ __forceinline__ void mma_f16(float* d, const unsigned* a, const unsigned* b) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},"
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 // 16 bytes from global to shared memory, later: after copy_wait<N>() all but the last N committed
 // groups have arrived for this thread, after a barrier for all
 __device__ __forceinline__ void copy_async(void* shared, const void* global) {
   unsigned s = (unsigned)__cvta_generic_to_shared(shared);
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(s), "l"(global) : "memory");
+}
+// the same, or 16 bytes of zeros, `global` left unread
+__device__ __forceinline__ void copy_async_or_zero(void* shared, const void* global, bool copy) {
+  unsigned s = (unsigned)__cvta_generic_to_shared(shared);
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(s), "l"(global),
+               "r"(copy ? 16 : 0)
+               : "memory");
 }
 __device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N>
@@ -51,6 +66,7 @@ __device__ __forceinline__ void load_matrix_transposed(unsigned* r, const void* 
 
 #define ALL_LANES 0xffffffffu
 #define INFINITE __int_as_float(0x7f800000)
+#define UNDEFINED __int_as_float(0x7fffffff)  // NaN
 
 // ---------------------------------------------------------------------------- numbers in memory
 
@@ -65,6 +81,32 @@ __device__ __forceinline__ unsigned pack_bf16(float low, float high) {
   __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<unsigned*>(&v);
 }
+__device__ __forceinline__ unsigned pack_f16(float low, float high) {
+  __half2 v = __floats2half2_rn(low, high);
+  return *reinterpret_cast<unsigned*>(&v);
+}
+
+// what tensor cores do, by the type of their operands
+template <class T>
+struct Half;
+template <>
+struct Half<__nv_bfloat16> {
+  static __device__ __forceinline__ unsigned pack(float low, float high) {
+    return pack_bf16(low, high);
+  }
+  static __device__ __forceinline__ void mma(float* d, const unsigned* a, const unsigned* b) {
+    mma_bf16(d, a, b);
+  }
+};
+template <>
+struct Half<__half> {
+  static __device__ __forceinline__ unsigned pack(float low, float high) {
+    return pack_f16(low, high);
+  }
+  static __device__ __forceinline__ void mma(float* d, const unsigned* a, const unsigned* b) {
+    mma_f16(d, a, b);
+  }
+};
 
 // 16 bytes at once: N numbers of T. Only where aligned<T>(p)
 template <class T>
@@ -83,6 +125,63 @@ __device__ __forceinline__ Vector<T> load_vector(const T* p) {
 template <class T>
 __device__ __forceinline__ void store_vector(T* p, const Vector<T>& v) {
   *reinterpret_cast<Vector<T>*>(p) = v;
+}
+
+// N numbers that lie side by side. WIDE: all of them are there, and p is `aligned`; else `count` are,
+// the others are 0
+template <class T, int N>
+struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Run {
+  T at[N];
+};
+template <int N, bool WIDE, class T>
+__device__ __forceinline__ Run<T, N> load_run(const T* p, int count) {
+  if constexpr (WIDE) {
+    return *reinterpret_cast<const Run<T, N>*>(p);
+  } else {
+    Run<T, N> v;
+#pragma unroll
+    for (int i = 0; i < N; i++) store(v.at + i, i < count ? load(p + i) : 0.f);
+    return v;
+  }
+}
+template <int N, bool WIDE, class T>
+__device__ __forceinline__ void store_run(T* p, const Run<T, N>& v, int count) {
+  if constexpr (WIDE) {
+    *reinterpret_cast<Run<T, N>*>(p) = v;
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i++)
+      if (i < count) p[i] = v.at[i];
+  }
+}
+
+// N numbers, a multiple of Vector<T>::N, from and to where aligned<T>(p); one number from anywhere
+template <int N, class T>
+__device__ __forceinline__ void load_many(float (&v)[N], const T* p) {
+  if constexpr (N == 1) {
+    v[0] = load(p);
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i += Vector<T>::N) {
+      Vector<T> part = load_vector(p + i);
+#pragma unroll
+      for (int k = 0; k < Vector<T>::N; k++) v[i + k] = load(&part.at[k]);
+    }
+  }
+}
+template <int N, class T>
+__device__ __forceinline__ void store_many(T* p, const float (&v)[N]) {
+  if constexpr (N == 1) {
+    store(p, v[0]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i += Vector<T>::N) {
+      Vector<T> part;
+#pragma unroll
+      for (int k = 0; k < Vector<T>::N; k++) store(&part.at[k], v[i + k]);
+      store_vector(p + i, part);
+    }
+  }
 }
 
 // ---------------------------------------------------------------------------- sums and maxima
@@ -139,4 +238,12 @@ __device__ __forceinline__ Words philox(unsigned long long seed, unsigned long l
     k0 += W0, k1 += W1;
   }
   return {{c0, c1, c2, c3}};
+}
+
+// the words at a Key of tinytensor/random.py, `offset` blocks on. Its base, {seed, block} in device
+// memory, is null but in a captured graph
+__device__ __forceinline__ Words words_at(const unsigned long long* base, unsigned long long seed,
+                                          unsigned long long block, long long offset) {
+  if (base) seed += base[0], block += base[1];
+  return philox(seed, block + offset);
 }

@@ -4,8 +4,10 @@
     forward(grid, block, out, x, weight, np_or_python_scalar, shared=bytes)
 
 The parameters are read in the source, so what is checked is what is compiled. A struct of the
-source's own goes by value: a NumPy array of its size. A source is compiled
-per storage type (`real` in it: the dtype of the arrays passed for `real*`) and device.
+source's own goes by value: a NumPy array of its size. A source is compiled per storage type (`real`
+in it: the dtype of the arrays passed for `real*`), device, and constants:
+`kernel("attention", "attention_forward", HEAD=64)` defines HEAD in it. One that is not for every
+storage type says so in a line  // storage: __half, __nv_bfloat16
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ TYPES = {
     "int": "int32", "unsigned": "uint32", "long long": "int64", "unsigned long long": "uint64",
     "unsigned char": "uint8", "bool": "bool",
 }  # fmt: skip
+NULL = 0  # CuPy passes None as the address 0xffffffff: github.com/cupy/cupy/issues/9046
 STATIC_SHARED = 48 * 1024  # bytes that a block gets without asking
 
 
@@ -41,7 +44,8 @@ class Parameter(NamedTuple):
 
 def source(file: str) -> str:
     """The text that is compiled for FILE.cu: device.h stands in front."""
-    return (FOLDER / "device.h").read_text() + "\n" + (FOLDER / f"{file}.cu").read_text()
+    parts = [f'#line 1 "{name}"\n{(FOLDER / name).read_text()}' for name in ("device.h", f"{file}.cu")]
+    return "\n".join(parts)
 
 
 def entries(text: str) -> dict[str, list[Parameter]]:
@@ -59,10 +63,16 @@ def _parameter(text: str) -> Parameter:
     return Parameter(name, " ".join(type_), "*" in words, "const" in words)
 
 
+def storages(file: str) -> list[str]:
+    """The storage types that FILE.cu is written for."""
+    line = re.search(r"^// storage: (.*)$", source(file), re.MULTILINE)
+    return line[1].split(", ") if line else [*STORAGE.values()]
+
+
 @functools.cache
-def _module(file: str, storage: str, device: int) -> Any:
+def _module(file: str, storage: str, device: int, defines: tuple[str, ...]) -> Any:
     return backend.cupy().RawModule(
-        code=source(file), options=("-std=c++17", f"-Dreal={storage}"), backend="nvrtc"
+        code=source(file), options=("-std=c++17", f"-Dreal={storage}", *defines), backend="nvrtc"
     )
 
 
@@ -72,8 +82,9 @@ class Kernel:
     raises  DtypeError, ArgumentError, DeviceError that name the kernel and the argument
     """
 
-    def __init__(self, file: str, name: str):
+    def __init__(self, file: str, name: str, **constants: int):
         self.file, self.name = file, name
+        self.defines = tuple(f"-D{k}={v}" for k, v in constants.items())
         self.parameters = entries(source(file))[name]
         self.functions: dict[tuple[str, int], Any] = {}
 
@@ -94,7 +105,7 @@ class Kernel:
             if not parameter.pointer:
                 passed.append(np.dtype(TYPES[parameter.type]).type(value))
                 continue
-            passed.append(value)
+            passed.append(NULL if value is None else value)
             if value is None:
                 continue
             dtype = value.dtype.name
@@ -126,7 +137,8 @@ class Kernel:
     def _function(self, storage: str, device: int) -> Any:
         key = storage, device
         if key not in self.functions:
-            self.functions[key] = _module(self.file, storage, device).get_function(self.name)
+            module = _module(self.file, storage, device, self.defines)
+            self.functions[key] = module.get_function(self.name)
         return self.functions[key]
 
 
