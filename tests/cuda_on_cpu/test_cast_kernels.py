@@ -51,6 +51,13 @@ def test_transposed_copies(batch, rows, columns, dtype, shift):
     np.testing.assert_array_equal(out, np.swapaxes(x, 1, 2))
 
 
+def test_a_block_takes_several_of_a_large_batch(cuda, monkeypatch):
+    monkeypatch.setattr(kernels, "MOST", 2)
+    x, xp = np.random.default_rng(0).standard_normal((5, 33, 40)).astype(np.float32), backend.cupy()
+    (out,) = everywhere(lambda: [kernels.transposed(xp, xp.asarray(x))])
+    np.testing.assert_array_equal(out, np.swapaxes(x, 1, 2))
+
+
 @pytest.mark.parametrize("shape", [(5, 40), (2, 3, 40, 7)])
 def test_ops(cuda, unread, shape):
     x = tt.rand(*shape, device=cuda, requires_grad=True)

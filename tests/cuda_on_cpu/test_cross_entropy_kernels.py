@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import tinytensor as tt
 import tinytensor.nn.functional as F
 from tinytensor import backend
+from tinytensor.autograd import wrap
 from tinytensor.kernels.cuda import cross_entropy as kernels
 from tinytensor.ops.fused import _linear_cross_entropy
 
@@ -41,8 +42,8 @@ def of_kernels(logits, target, shift=0):
         n = len(logits)
         losses, lse = xp.empty((2, n), np.float32)
         x, t = shifted(logits, shift), xp.asarray(target)
-        kernels._losses(losses, lse, x, t, IGNORED, in_place=True)
-        out = tt.tensor(shifted(logits, shift), requires_grad=True)
+        kernels._losses(losses, lse, x, t, IGNORED, 1.0)
+        out = wrap(shifted(logits, shift), None, True)
         apart = kernels.cross_entropy._cross_entropy(out, xp.asarray(target), IGNORED)
         apart.sum().backward()
         return losses, x, apart.array, out.grad.array
@@ -199,6 +200,15 @@ def test_parameters_may_be_float32(cuda):
     loss = _linear_cross_entropy(*leaves, target.array, -1, 1, True)
     loss.backward()
     assert [a.grad.dtype.name for a in leaves] == ["bfloat16", "float32", "float32"]
+
+
+def test_small_probabilities_of_float16(cuda):
+    """1 / 50,304 is below float16's normal numbers: its gradient has all their digits."""
+    V = 50304
+    x, target = tt.ones(1, 1, dtype=tt.float16, device=cuda), tt.zeros(1, device=cuda).long()
+    w = tt.zeros(V, 1, device=cuda, requires_grad=True)
+    _linear_cross_entropy(x, w, None, target.array, -1, 1, True).backward()
+    np.testing.assert_allclose(w.grad.cpu().numpy()[1:], 1 / V, 2**-11)
 
 
 def test_logits_are_never_whole(cuda, monkeypatch):

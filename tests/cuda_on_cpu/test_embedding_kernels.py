@@ -26,7 +26,7 @@ def test_rows_are_taken(n, rows, width, dtype, of_table, shift):
     rng = np.random.default_rng(n)
     of_table = of_table if of_table == "float32" else dtype
     table = rng.standard_normal((rows, width)).astype(dtype_of(of_table))
-    index = rng.integers(-1, rows + 1, n)
+    index = rng.integers(-3, rows + 2, n)
     with installed():
         xp = backend.cupy()
         run = lambda: [kernels.take_rows(  # noqa: E731
@@ -49,7 +49,7 @@ counts = st.sampled_from([1, 2, 65, 255, 256, 257, 1000, 70_000])
 def test_rows_are_added_up(n, count, width, dtype, shift, kinds):
     """Small integers, whose sums are exact, of few different rows, some of which there are not."""
     rng = np.random.default_rng(n + kinds)
-    few = rng.integers(-1, count + 2, kinds)
+    few = rng.integers(-3, count + 3, kinds)
     index = rng.choice(np.append(few, few[0] + 2**32), n)
     x = rng.integers(-8, 8, (n, width)).astype(dtype_of(dtype))
     skip = int(few[-1])

@@ -15,8 +15,9 @@ import gpt.plan
 import gpt.train
 import tinytensor as tt
 from gpt import doctor
+from gpt import options as opts
 from gpt.checkpoint import Checkpoint
-from gpt.config import OptimConfig, from_command_line
+from gpt.config import Config, OptimConfig, from_command_line
 from gpt.guard import Gate, Guard
 from gpt.precision import Precision
 from gpt.run import read_metrics
@@ -27,6 +28,8 @@ from tinytensor.autograd import Watcher
 from .test_training import TEXT, TINY, command, readings
 
 DTYPES = ["tf32", "bfloat16", "float16"]
+# a step that a test looks into, or spoils, is one that Python runs
+EAGER = ["--no-graph"] if "graph" in opts.settings(Config) else []
 
 
 @pytest.fixture
@@ -72,6 +75,10 @@ def test_a_run_in_it_learns_as_one_in_float32(dtype, train, tmp_path, monkeypatc
         assert used[-1] == dtype_used and "the " in capsys.readouterr().out
 
 
+HALF = {"linear", "packed_attention", "gelu", "gelu_mlp", "dropout", "layer_norm",
+        "add_layer_norm"}  # fmt: skip
+
+
 class Seen(Watcher):
     def __init__(self):
         self.dtypes, self.casts = {}, []
@@ -86,15 +93,16 @@ class Seen(Watcher):
 def test_activations_are_half_and_weights_are_cast_once_a_step(dtype, cuda, tmp_path):
     (tmp_path / "cats.txt").write_text(TEXT)
     argv = [*TINY, "--data", str(tmp_path / "cats.txt"), "--out", str(tmp_path / "r"),
-            "--device", cuda, "--dtype", dtype, "--grad-accum", "3"]  # fmt: skip
+            "--device", cuda, "--dtype", dtype, "--grad-accum", "3", *EAGER]  # fmt: skip
     training = Training(from_command_line(argv))
     for step in range(2):
         with Seen() as seen:
             training.step(step, 1e-3)
         assert len(seen.casts) == len(set(seen.casts))  # or never, where a kernel does
-    for name in ("linear", "packed_attention", "gelu", "dropout", "layer_norm", "add_layer_norm"):
-        assert seen.dtypes[name] == {dtype}, name
-    assert seen.dtypes["cross_entropy"] == {"float32"}
+    half = {name for name in HALF if seen.dtypes.get(name) == {dtype}}
+    assert half == HALF & seen.dtypes.keys() and len(half) >= 5
+    losses = {"cross_entropy", "linear_cross_entropy"} & seen.dtypes.keys()
+    assert losses and all(seen.dtypes[name] == {"float32"} for name in losses)
     assert all(p.grad.dtype == tt.float32 for p in training.model.parameters())
 
 
@@ -114,8 +122,8 @@ def overflowing(monkeypatch, steps, value=np.inf):
 def test_float16_goes_on_bit_for_bit_over_an_overflow(train, tmp_path, monkeypatch):
     """Its scale is in the checkpoint: 6 steps, and 3, a break, and the rest."""
     overflowing(monkeypatch, (1, 4))
-    flags = ["--dtype", "float16", "--save-every", "3", "--max-skipped", "0", "--ema", "0.9",
-             "--log-every", "3"]  # fmt: skip
+    flags = [*EAGER, "--dtype", "float16", "--save-every", "3", "--max-skipped", "0", "--ema",
+             "0.9", "--log-every", "3"]  # fmt: skip
     code, said = train("whole", *flags)
     assert code == 0 and "step      2   left out" in said and "loss scale of 65536" in said
     step = Training.step
@@ -167,7 +175,7 @@ def test_the_gate_is_the_guard(cuda, steps, spikes, limit):
 
 def test_steps_left_out_change_nothing_and_are_told_later(train, tmp_path, monkeypatch):
     overflowing(monkeypatch, (1, 2), np.nan)
-    code, said = train("r", "--save-every", "1", "--log-every", "4", "--ema", "0.5")
+    code, said = train("r", *EAGER, "--save-every", "1", "--log-every", "4", "--ema", "0.5")
     assert code == 0
     folder = tmp_path / "r" / "checkpoints"
     for name in ("model", "optimizer", "ema"):
@@ -184,8 +192,8 @@ def test_too_many_in_a_row_are_found_at_the_next_reading(train, tmp_path, monkey
     for device in ("cuda", "cpu"):
         with monkeypatch.context() as patch:
             overflowing(patch, (2, 3, 4), np.nan)
-            code, said = train(device, "--max-skipped", "2", "--log-every", "9", "--eval-every",
-                               "9", "--max-steps", "9", device=device)  # fmt: skip
+            code, said = train(device, *EAGER, "--max-skipped", "2", "--log-every", "9",
+                               "--eval-every", "9", "--max-steps", "9", device=device)  # fmt: skip
         assert code == 2 and "3 steps in a row were left out" in said, said
         assert f"python -m gpt.replay {tmp_path / device}/crash/000004" in said
     crashes = [Checkpoint(tmp_path / device / "crash" / "000004") for device in ("cuda", "cpu")]

@@ -15,7 +15,7 @@ from .schedules import everywhere, shifted
 from .schedules import dtype_of
 from .standin import installed
 
-keys = st.builds(random.Key, st.integers(0, 2**64 - 1), st.integers(0, 2**63))
+keys = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**63)).map(lambda k: random.Key(*k))
 HALF = ["float16", "bfloat16"]
 
 
