@@ -309,6 +309,16 @@ def test_operands_are_read_where_they_lie(cuda, launched, monkeypatch):
     def at_eight_bytes(x):
         return F.scaled_dot_product_attention(x[..., 4:], x[..., 4:], x[..., 4:])
 
+    def moved(x):
+        """From the third number on: contiguous, but on no multiple of 16 bytes."""
+        return tt.cat([x.reshape(-1)[:3], x.reshape(-1)])[3:].view(*x.shape)
+
+    def off_by_six_bytes(x):
+        return moved(F.packed_attention(moved(x), 2, is_causal=True))
+
+    compare(off_by_six_bytes, [qkv], g.reshape(2, 9, 32), "bfloat16")
+    compare(lambda x: moved(of_one_product(moved(x))), [qkv], g, "bfloat16")
+    copies.clear(), launched.clear()
     compare(of_one_product, [qkv], g, "bfloat16")
     assert copies == [False] * 3
     compare(at_eight_bytes, [wide], g_wide, "bfloat16")

@@ -22,10 +22,10 @@
 #endif
 #define LOG2E 1.4426950408889634f
 
-constexpr int THREADS = 128, M = HEAD == 128 ? 1 : 2, ROWS = 64 * M;  // of a block, in backward
-constexpr int STEP = 64;                                              // rows of a tile
-constexpr int LD = HEAD + 8;  // a row of shared memory: 8 rows begin in different banks
-constexpr int CHUNKS = HEAD / 8;
+constexpr int THREADS = 128, STEP = 64;                // rows of a tile
+constexpr int M = HEAD == 128 ? 1 : 2, ROWS = 64 * M;  // in backward: rows of a block are 64 M
+constexpr int LD = HEAD + 8;      // a row of shared memory: 8 rows begin in different banks
+constexpr int CHUNKS = HEAD / 8;  // 16 bytes each
 
 // ---------------------------------------------------------------------------- tiles
 
@@ -200,8 +200,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
     int heads, int L, int S, int width, int padded, int words, bool is_causal, float scale,
     float keep_scale, long long q_batch, long long q_head, long long q_row, long long k_batch,
     long long k_head, long long k_row, long long out_batch, long long out_head, long long out_row,
-    long long q_at, long long k_at,
-    long long v_at) {
+    long long q_at, long long k_at, long long v_at) {
   constexpr int R = 2, OWN = 64 * R;  // queries of a block
   // keys at a time: so many of P are in registers
   constexpr int ROOM = HEAD + 32 * DROPOUT, PART = ROOM > 128 ? 16 : ROOM > 64 ? 32 : 64;
@@ -272,11 +271,10 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
 #pragma unroll
           for (int n = 0; n < PART / 8; n++)
 #pragma unroll
-            for (int i = 0; i < 2; i++)
-              {
-                int at = part + n * 8;
-                if (!(bits[at / 32] >> (at % 32 + lane % 4 * 2 + i) & 1)) p[m][n][2 * r + i] = 0.f;
-              }
+            for (int i = 0; i < 2; i++) {
+              int at = part + n * 8;
+              if (!(bits[at / 32] >> (at % 32 + lane % 4 * 2 + i) & 1)) p[m][n][2 * r + i] = 0.f;
+            }
 #endif
         }
       add_product(acc, p, V + part * LD);

@@ -60,6 +60,11 @@ def _place(a: Array) -> Place:
     return Place(whole, at, *steps)
 
 
+def _whole(a: Array) -> Array:
+    """a, contiguous and at a multiple of 16 bytes, which views need not be; if need be a copy."""
+    return a if a.flags.c_contiguous and a.data.ptr % 16 == 0 else a.copy()
+
+
 def _keep_bits(xp: Any, p: float, rng: Any, B: int, H: int, L: int, S: int, causal: bool) -> Array:
     """dropout's mask of (B, H, L, S), which is random.keep_mask's, as bits: (B H L, words)"""
     rows, words = B * H * L, 2 * -(-S // 64)
@@ -311,9 +316,9 @@ def _(
         work = Chunks(xp, query, key, value, mask, is_causal, scale, dropout_p, keep)
         return *work.backward(g), None
     B, H, L, hs = query.shape
-    operands = [xp.ascontiguousarray(a) for a in (query, key, value)]
+    operands = [_whole(a) for a in (query, key, value)]
     into = tuple(xp.empty_like(a) for a in operands)
-    g, out = (xp.ascontiguousarray(a.transpose(0, 2, 1, 3)) for a in (g, out))
+    g, out = (_whole(a.transpose(0, 2, 1, 3)) for a in (g, out))
     q, k, v = (Place(a, 0, H * a.shape[2] * hs, a.shape[2] * hs, hs) for a in operands)
     shape = (B, H, L, key.shape[2], hs)
     _apart(xp, q, k, v, shape, is_causal, scale, dropout_p).backward(g, out, lse, keep, into)
@@ -361,7 +366,7 @@ def _(
         out = Chunks(xp, q, k, v, None, is_causal, scale, dropout_p, keep).forward()
         lse = None
         return fused.merge_heads(xp, out), Saved(lse=lse, keep=keep)
-    qkv = xp.ascontiguousarray(qkv)
+    qkv = _whole(qkv)
     out = xp.empty((B, T, width // 3), qkv.dtype)
     lse = _packed(xp, qkv, n_head, is_causal, scale, dropout_p).forward(out, keep)
     return out, Saved(lse=lse, keep=keep)
@@ -378,7 +383,7 @@ def _(
         q, k, v = _heads(qkv, n_head, 3)
         work = Chunks(xp, q, k, v, None, is_causal, scale, dropout_p, keep)
         return fused.merge_heads(xp, *work.backward(_heads(g, n_head, 1)[0]))
-    qkv, g, out = (xp.ascontiguousarray(a) for a in (qkv, g, out))
+    qkv, g, out = (_whole(a) for a in (qkv, g, out))
     d_qkv = xp.empty_like(qkv)
     flash = _packed(xp, qkv, n_head, is_causal, scale, dropout_p)
     flash.backward(g, out, lse, keep, (d_qkv,) * 3)
