@@ -10,13 +10,17 @@ from tinytensor.kernels.cuda.launch import Kernel
 
 
 @contextmanager
-def launches() -> Iterator[list[str]]:
-    """`with launches() as names:` the entries that are launched inside, in order."""
+def launches(*files: str) -> Iterator[list[str]]:
+    """`with launches() as names:` the entries that are launched inside, in order.
+
+    files: of these sources alone (without a name: of all)
+    """
     names: list[str] = []
     call = Kernel.__call__
 
     def recorded(kernel: Kernel, *args: Any, **kwargs: Any) -> None:
-        names.append(kernel.name)
+        if not files or kernel.file in files:
+            names.append(kernel.name)
         call(kernel, *args, **kwargs)
 
     Kernel.__call__ = recorded  # type: ignore[method-assign]

@@ -110,11 +110,11 @@ def test_the_largest_numbers_and_none(cuda, monkeypatch, name, dtype):
             y.backward(tt.ones_like(y))
         return y.detach().float().cpu().numpy(), t.grad.float().cpu().numpy()
 
-    with launches() as names:
+    with launches("activation") as names:
         got = values_and_slopes()
     assert names == [f"{name}_forward", f"{name}_backward"]
     monkeypatch.setattr(activation, "served", lambda x: False)
-    with launches() as names:
+    with launches("activation") as names:
         want = values_and_slopes()
     assert not names
     value, slope, _ = FUNCTIONS[name]
@@ -138,7 +138,7 @@ def test_as_the_reference(cuda, monkeypatch, name, dtype, shape):
         y.sum().backward()
         return y.detach(), t.grad
 
-    with launches() as names:
+    with launches("activation") as names:
         got = values_and_gradients()
     assert names == [f"{name}_forward", f"{name}_backward"]
     monkeypatch.setattr(activation, "served", lambda x: False)
@@ -150,7 +150,7 @@ def test_as_the_reference(cuda, monkeypatch, name, dtype, shape):
 
 
 def test_other_dtypes_go_to_the_reference(cuda):
-    with launches() as names:
+    with launches("activation") as names:
         assert F.relu(tt.arange(3, device=cuda)).tolist() == [0, 1, 2]
         for _, _, function in FUNCTIONS.values():
             function(tt.randn(5, dtype=tt.float64, device=cuda))

@@ -255,12 +255,12 @@ def test_as_the_reference(cuda, monkeypatch, name, dtype, weights):
     for needed in itertools.chain.from_iterable(
         itertools.combinations(asked, n) for n in range(len(asked) + 1)
     ):
-        with launches() as names:
+        with launches("norm", "columns") as names:
             outs, grads, wanted = values_and_gradients(name, needed, dtype, weights, cuda)
         summed = {*needed} & {*"wb"}
         expected = ["norm_forward"] + ["norm_backward"] * bool(needed)
         assert names == expected + ["column_sums"] * bool(summed), names
-        with monkeypatch.context() as patch, launches() as names:
+        with monkeypatch.context() as patch, launches("norm", "columns") as names:
             patch.setattr(norm, "served", lambda x: False)
             outs_, grads_, _ = values_and_gradients(name, needed, dtype, weights, cuda)
         assert not names
@@ -277,7 +277,7 @@ def test_as_the_reference(cuda, monkeypatch, name, dtype, weights):
 def test_what_kernels_do_not_take_goes_to_the_reference(cuda):
     device = backend.resolve(cuda)
     for x in (tt.randn(2, 8, dtype=tt.float64), tt.randn(0, 8), tt.randn(1, norm.WIDEST + 1)):
-        with launches() as names:
+        with launches("norm", "columns") as names:
             out = tt.nn.functional.layer_norm(x.to(device), x.shape[-1:])
         assert not names and out.dtype == x.dtype
         want = tt.nn.functional.layer_norm(x, x.shape[-1:]).numpy()
@@ -288,7 +288,7 @@ def test_views_and_expanded_gradients(cuda):
     """x transposed, and the gradient of a sum, one number expanded: both are copied first."""
     x = tt.randn(8, 5, device=cuda).T.requires_grad_()
     w = tt.ones(8, device=cuda, requires_grad=True)
-    with launches() as names:
+    with launches("norm", "columns") as names:
         tt.nn.functional.layer_norm(x, (8,), w).sum().backward()
     assert names == ["norm_forward", "norm_backward", "column_sums"]
     assert float(x.grad.abs().max()) < 1e-5

@@ -18,8 +18,6 @@ from tinytensor.kernels.cuda import launch
 from . import shim
 from .schedules import empty, run_everywhere
 
-pytestmark = pytest.mark.skipif(bool(shim.missing()), reason=shim.missing())
-
 DEVICE = (launch.FOLDER / "device.h").read_text()
 bfloat16 = ml_dtypes.bfloat16
 
