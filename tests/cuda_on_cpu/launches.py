@@ -23,7 +23,7 @@ def launches(*files: str) -> Iterator[list[str]]:
             names.append(kernel.name)
         call(kernel, *args, **kwargs)
 
-    Kernel.__call__ = recorded  # type: ignore[method-assign]
+    Kernel.__call__ = recorded  # type: ignore[assignment, method-assign]
     try:
         yield names
     finally:

@@ -23,8 +23,9 @@ CLASSES = np.random.default_rng(3).integers(0, 2001, 9)
 
 
 def layer_norm(x):
-    weight, bias = (tt.full((x.shape[1],), v, device=x.device, requires_grad=True) for v in (2.0, 3.0))
-    (out := F.layer_norm(x, (x.shape[1],), weight, bias)).pow(3).sum().backward()
+    n = x.shape[1:]
+    weight, bias = (tt.full(n, v, device=x.device, requires_grad=True) for v in (2.0, 3.0))
+    (out := F.layer_norm(x, n, weight, bias)).pow(3).sum().backward()
     return out, x.grad, weight.grad, bias.grad
 
 
@@ -80,7 +81,8 @@ BUGS = {  # source, what is written there, what in its place, what is computed, 
 
 
 def results(run, array, device):
-    return [a.detach().cpu().numpy() for a in run(tt.tensor(array, device=device, requires_grad=True))]
+    x = tt.tensor(array, device=device, requires_grad=True)
+    return [a.detach().cpu().numpy() for a in run(x)]
 
 
 @pytest.fixture
