@@ -1,4 +1,4 @@
-"""Without g++ kernels cannot run on the CPU: tests of that are skipped. `.ci/run` insists on g++."""
+"""Without g++ kernels cannot run on the CPU: tests of it are skipped. `.ci/run` insists on g++."""
 
 import pytest
 
