@@ -29,7 +29,7 @@ def dtype_of(name: str) -> np.dtype:
 
 
 def empty(shape: int | tuple[int, ...], dtype: str) -> np.ndarray:
-    """Memory nobody has written to, which a kernel had better not read. What an output starts as."""
+    """Memory nobody has written to: what an output starts as. A kernel that reads it is caught."""
     return shim.poisoned(np.empty(shape, dtype_of(dtype)))
 
 
@@ -40,8 +40,8 @@ def run_everywhere(
 ) -> list[np.ndarray]:  # fmt: skip
     """What `entry` of FILE.cu leaves behind the pointers that are not const, in the entry's order.
 
-    args       in the entry's order: arrays for pointers (None: a null pointer), numbers for scalars.
-               Each schedule gets copies
+    args       in the entry's order: arrays for pointers (None: a null pointer), of which each
+               schedule gets copies; numbers for scalars
     real       the storage type;  shared: bytes of dynamic shared memory
     source     another text than the file's own;  constants: as kernel() takes them
     shift      where bit i is set, argument i is aligned to its elements alone, as a view can be;
@@ -62,7 +62,8 @@ def run_everywhere(
             else:
                 passed.append(np.dtype(launch.TYPES[p.type]).type(a))
         function(grid, block, passed, shared, schedule)
-        return [a for p, a in zip(parameters, passed) if p.pointer and not p.const and a is not None]
+        written = [a for p, a in zip(parameters, passed) if p.pointer and not p.const]
+        return [a for a in written if a is not None]
 
     return _agreed(outputs, shim.SCHEDULES, entry)
 
@@ -91,7 +92,7 @@ def shifted(a: np.ndarray, by: int) -> Any:
 
 
 def _alone(a: np.ndarray, shift: int) -> np.ndarray:
-    """A copy whose memory touches no other argument's; `shift` elements beyond a multiple of 256."""
+    """A copy that lies next to no other argument, `shift` elements beyond a multiple of 256."""
     room = np.empty(a.nbytes + 1024, np.uint8)
     start = -room.ctypes.data % 256 + 256 + shift * a.itemsize
     copy = room[start : start + a.nbytes].view(a.dtype).reshape(a.shape)

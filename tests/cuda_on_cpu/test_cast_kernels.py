@@ -10,8 +10,7 @@ from tinytensor import backend
 from tinytensor.kernels.cuda import cast as kernels
 
 from .launches import launches
-from .schedules import everywhere, shifted
-from .schedules import dtype_of
+from .schedules import dtype_of, everywhere, shifted
 from .standin import installed
 
 HALF = st.sampled_from(["float16", "bfloat16"])

@@ -13,8 +13,7 @@ from tinytensor.kernels.cuda import cross_entropy as kernels
 from tinytensor.ops.fused import _linear_cross_entropy
 
 from .launches import launches
-from .schedules import everywhere, shifted
-from .schedules import dtype_of
+from .schedules import dtype_of, everywhere, shifted
 
 # of the gradient, at most 1: its rounding to the dtype; e^x of float32 beside that
 TOLERANCE = {"float32": 2e-6, "float16": 6e-4, "bfloat16": 4e-3}

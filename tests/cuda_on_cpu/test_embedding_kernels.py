@@ -11,8 +11,7 @@ from tinytensor import backend
 from tinytensor.kernels.cuda import embedding as kernels
 
 from .launches import launches
-from .schedules import everywhere, shifted
-from .schedules import dtype_of
+from .schedules import dtype_of, everywhere, shifted
 from .standin import installed
 
 dtypes = st.sampled_from(["float32", "float16", "bfloat16"])

@@ -11,8 +11,7 @@ from tinytensor import backend, random
 from tinytensor.kernels.cuda.launch import kernel
 
 from .launches import launches
-from .schedules import everywhere, shifted
-from .schedules import dtype_of
+from .schedules import dtype_of, everywhere, shifted
 from .standin import installed
 
 keys = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**63)).map(lambda k: random.Key(*k))
