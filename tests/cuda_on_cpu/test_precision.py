@@ -106,6 +106,24 @@ def test_activations_are_half_and_weights_are_cast_once_a_step(dtype, cuda, tmp_
     assert all(p.grad.dtype == tt.float32 for p in training.model.parameters())
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_second_derivatives_go_through_float32_weights(dtype, cuda):
+    """A kernel has taken the weight as it is: the rules, run on Tensors, do so as well."""
+    tt.manual_seed(1)
+    found = []
+    for device, kind in ((cuda, dtype), ("cpu", "float32")):
+        tt.manual_seed(1)
+        layer, x = tt.nn.Linear(6, 5).to(device), tt.randn(4, 6).to(device).requires_grad_()
+        with Precision(kind, device).computing():
+            out = layer(x)
+        (g,) = tt.autograd.grad((out.float() ** 2).sum(), x, create_graph=True)
+        (g**2).sum().backward()
+        found.append([t.grad.numpy(force=True) for t in (x, layer.weight, layer.bias)])
+        assert all(t.dtype == np.float32 for t in found[-1])
+    for mine, theirs in zip(*found):  # 2^-8 for each rounding to bfloat16
+        np.testing.assert_allclose(mine, theirs, 0.05, 0.05 * abs(theirs).max())
+
+
 def overflowing(monkeypatch, steps, value=np.inf):
     """Make a gradient overflow at some steps."""
     plain = TrainingState.gradients
