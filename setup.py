@@ -25,7 +25,10 @@ setup(
     packages=find_packages(
         include=["tinytensor*", "gpt*", "data", "data.*", "benchmarks", "benchmarks.*"]
     ),
-    package_data={"gpt": ["presets/*.toml"], "tinytensor": ["kernels/cuda/*.cu", "kernels/cuda/*.h"]},
+    package_data={
+        "gpt": ["presets/*.toml"],
+        "tinytensor": ["kernels/cuda/*.cu", "kernels/cuda/*.h"],
+    },
     install_requires=["numpy>=2.0"],
     extras_require={
         "train": train,

@@ -1,8 +1,8 @@
 """--graph: a training step as one CUDA graph, which the host launches in some microseconds.
 
-The first step runs as it is written: kernels are compiled, the optimizer makes its moments. Then one
-is captured, and from there on a step is its batch, copied to where the graph reads it, and a launch.
-The numbers are those of the steps as they are written, bit for bit.
+The first step runs as it is written: kernels are compiled, the optimizer makes its moments. Then
+one is captured, and from there on a step is its batch, copied to where the graph reads it, and a
+launch. The numbers are those of the steps as they are written, bit for bit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class GraphedStep:
 
     def __init__(self, state: TrainingState, update: DeviceUpdate, device: Any):
         self.state, self.update, self.device = state, update, device
-        self.graph: tt.cuda.CUDAGraph | None = None
+        self.graph = tt.cuda.CUDAGraph()
+        self.inputs: list[tuple[tt.Tensor, ...]] = []
         self.lr = tt.zeros((), device=device)
         self.warm = False  # whether a step was done
 
@@ -42,7 +43,7 @@ class GraphedStep:
         self, step: int, lr: float, batches: Sequence[Batch], rng: tuple[int, int]
     ) -> tuple[tt.Tensor, tt.Tensor]:
         """The step; its loss and norm, which the next one overwrites."""
-        if self.graph is None:
+        if not self.inputs:
             self.capture(batches)
         for place, batch in zip(self.inputs, batches, strict=True):
             for own, new in zip(place, batch, strict=True):
@@ -58,7 +59,6 @@ class GraphedStep:
             tuple(tt.zeros(a.shape, dtype=a.dtype, device=self.device) for a in batch)
             for batch in batches
         ]
-        self.graph = tt.cuda.CUDAGraph()
         groups = self.state.optimizer.param_groups
         rates = [group["lr"] for group in groups]
         for group in groups:

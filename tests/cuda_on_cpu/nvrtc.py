@@ -65,9 +65,7 @@ def targets(*files: str) -> list[Target]:
 def storages(file: str) -> list[str]:
     """The storage types a source is written for; those of one without `real` are one."""
     text = (launch.FOLDER / f"{file}.cu").read_text()
-    line = re.search(r"^// storage: (.*)$", text, re.M)
-    every = line[1].split(", ") if line else [*launch.STORAGE.values()]
-    return every if re.search(r"\breal\b", text) else every[:1]
+    return launch.storages(file)[: None if re.search(r"\breal\b", text) else 1]
 
 
 def variants(file: str) -> list[tuple[str, ...]]:

@@ -159,7 +159,7 @@ def test_a_batch_the_graph_cannot_take(cuda, text, tmp_path, monkeypatch):
 
         def holed(step, batch=batch):
             x, y = batch(step)
-            return x, np.where(np.arange(y.size).reshape(y.shape) % 3 == 0, -1, y) if step == 3 else y
+            return x, np.where(y % 3 == 0, -1, y) if step == 3 else y
 
         monkeypatch.setattr(training.batches, "batch", holed)
         losses = [training.step(step, 1e-2)[0].item() for step in range(6)]

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from ...op import Saved
 from ...ops import fused, nn
-from .launch import STORAGE, kernel
 from .gemm import gemm
+from .launch import STORAGE, kernel
+from .random import place as place_of
 from .softmax import rows_kernel
 
 Array = Any
@@ -33,7 +34,7 @@ _attention_rule = nn._attention.op.rules["query"].function
 
 
 class Place(NamedTuple):
-    """Where a (B, H, n, hs) lies: in a contiguous array, from `at` on, numbers between neighbours."""
+    """Where a (B, H, n, hs) lies in a contiguous array: from `at` on, by steps in numbers."""
 
     array: Array
     at: int
@@ -64,8 +65,8 @@ def _keep_bits(xp: Any, p: float, rng: Any, B: int, H: int, L: int, S: int, caus
     rows, words = B * H * L, 2 * -(-S // 64)
     keep = xp.empty((rows, words), "uint32")
     kernel("keep_bits", "keep_bits")(
-        (-(-rows * words // 256),), (256,), keep, getattr(rng, "base", None), rng.seed, rng.block,
-        round(p * 2**32), rows, words, S, L, causal,
+        (-(-rows * words // 256),), (256,), keep, *place_of(rng), round(p * 2**32), rows, words,
+        S, L, causal,
     )  # fmt: skip
     return keep
 
@@ -162,7 +163,7 @@ class Chunks:
         self.B, self.H, self.L, _ = q.shape
         self.S = k.shape[2]
         self.seen = self.bias = None
-        self.mask_steps = (0, 0, 0, 0)
+        self.mask_steps: tuple[int, ...] = (0, 0, 0, 0)
         if mask is not None:
             mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
             if mask.dtype.kind == "b":
