@@ -37,6 +37,8 @@ def main() -> int:
 
     loss = state.gradients(batch)
     norm = get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
+    if state.scaler:
+        norm = norm / state.scaler.get_scale()
     print(f"again   loss {loss.item():.9g}, gradient norm {norm.item():.9g}")
     for name, p in state.model.named_parameters():
         for what, t in (("weight", p), ("gradient", p.grad)):

@@ -46,8 +46,11 @@ def cuda(request: pytest.FixtureRequest) -> Iterator[str]:
             pytest.fail(f"--device cuda: {problem}", pytrace=False)
         yield "cuda"
         return
+    from cuda_on_cpu.shim import missing
     from cuda_on_cpu.standin import installed
 
+    if missing():
+        pytest.skip(missing())
     with installed():
         yield "cuda"
 

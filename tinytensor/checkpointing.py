@@ -50,7 +50,7 @@ class Run(Watcher):
     def __init__(self, f: Callable, args: tuple, kwargs: dict, preserve_rng_state: bool):
         self.f, self.args, self.kwargs = f, args, kwargs
         self.state = random.default_generator.get_state() if preserve_rng_state else None
-        self.autocast = mode.autocast
+        self.autocast = mode.autocast and mode.autocast.again()
         self.where = user_line(3)
         self.order: list = []  # (op, line) of each node, in the order f made them
         self.made: dict = {}  # by id, the version cells of what f's nodes made

@@ -1,4 +1,4 @@
-"""The kernels' sources compiled for real GPUs by NVRTC, without one, with the options that CuPy uses.
+"""The kernels' sources compiled for real GPUs by NVRTC, without one, with CuPy's own options.
 
     python -m tests.cuda_on_cpu.nvrtc [NAME ...]
 
@@ -29,8 +29,8 @@ ARCHITECTURES = ("sm_80", "sm_90")
 
 
 class Usage(NamedTuple):
-    """Of one kernel: registers a thread; bytes a thread of local memory, and spilled into it; static
-    shared memory a block."""
+    """Of one kernel: registers a thread; bytes a thread of local memory, and spilled into it; bytes
+    of static shared memory a block."""
 
     registers: int
     stack: int
@@ -65,19 +65,15 @@ def targets(*files: str) -> list[Target]:
 def storages(file: str) -> list[str]:
     """The storage types a source is written for; those of one without `real` are one."""
     text = (launch.FOLDER / f"{file}.cu").read_text()
-    line = re.search(r"^// storage: (.*)$", text, re.M)
-    every = line[1].split(", ") if line else [*launch.STORAGE.values()]
-    return every if re.search(r"\breal\b", text) else every[:1]
+    return launch.storages(file)[: None if re.search(r"\breal\b", text) else 1]
 
 
 def variants(file: str) -> list[tuple[str, ...]]:
-    """What the launches may define: `#ifndef HEAD`, `#define HEAD 64  // 32, 64 or 128`; 0 or 1 where
+    """What launches may define: `#ifndef HEAD`, `#define HEAD 64  // 32, 64 or 128`; 0 or 1 where
     nothing is said."""
     text = (launch.FOLDER / f"{file}.cu").read_text()
     found = re.findall(r"^#ifndef (\w+)\n#define \1 \d+(?:  // (\d[\d, or]*)$)?", text, re.M)
-    choices = [
-        [f"{name}={value}" for value in re.findall(r"\d+", values or "0 1")] for name, values in found
-    ]
+    choices = [[f"{name}={n}" for n in re.findall(r"\d+", said or "0 1")] for name, said in found]
     return list(itertools.product(*choices))
 
 

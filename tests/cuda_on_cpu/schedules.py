@@ -1,4 +1,4 @@
-"""One launch of a kernel in every order that the shim knows: the numbers must not depend on it.
+"""A launch in every order that the shim knows: the numbers must not depend on it.
 
     y, mean = run_everywhere(
         "norm", "layer_norm_forward", (rows,), (256,),
@@ -6,22 +6,22 @@
         real="bfloat16", shared=1024,
     )
 
-`args` are in the entry's order: NumPy arrays for pointers (None is a null pointer), Python numbers
-for scalars. Nothing passed is changed: each schedule gets copies. What comes back are the arrays
-behind the pointers that are not const, as they were left, in the entry's order.
+is a kernel by itself, on NumPy's arrays, and `everywhere(f)` whatever f does on the stand-in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from tinytensor import backend
 from tinytensor.kernels.cuda import launch
 
 from . import shim
+from .standin import RawModule
 
 
 def dtype_of(name: str) -> np.dtype:
@@ -29,39 +29,84 @@ def dtype_of(name: str) -> np.dtype:
 
 
 def empty(shape: int | tuple[int, ...], dtype: str) -> np.ndarray:
-    """Memory nobody has written to, which a kernel had better not read. What an output starts as."""
+    """Memory nobody has written to: what an output starts as. A kernel that reads it is caught."""
     return shim.poisoned(np.empty(shape, dtype_of(dtype)))
 
 
 def run_everywhere(
     file: str, entry: str, grid: tuple, block: tuple, args: Sequence[Any], *,
     real: str = "float32", shared: int = 0, source: str | None = None,
-    constants: dict[str, int] | None = None,
+    constants: dict[str, int] | None = None, shift: int = 0,
 ) -> list[np.ndarray]:  # fmt: skip
-    """The outputs of `entry` of FILE.cu with storage type `real`; source: another text than its own;
-    constants: as kernel() takes them.
+    """What `entry` of FILE.cu leaves behind the pointers that are not const, in the entry's order.
 
-    raises  RuntimeError for what the shim noticed, AssertionError where two schedules differ by a bit
+    args       in the entry's order: arrays for pointers (None: a null pointer), of which each
+               schedule gets copies; numbers for scalars
+    real       the storage type;  shared: bytes of dynamic shared memory
+    source     another text than the file's own;  constants: as kernel() takes them
+    shift      where bit i is set, argument i is aligned to its elements alone, as a view can be;
+               -1: all are. Else as an allocation is
+    raises     KernelError for what the shim notices, AssertionError where schedules differ by a bit
     """
     text = launch.source(file) if source is None else source
     parameters = launch.entries(text)[entry]
     defines = [f"-D{name}={value}" for name, value in (constants or {}).items()]
     function = shim.Module(text, (f"-Dreal={launch.STORAGE[real]}", *defines)).get_function(entry)
     function.max_dynamic_shared_size_bytes = max(shared, launch.STATIC_SHARED)
-    first: list[np.ndarray] | None = None
-    for schedule in shim.SCHEDULES:
-        passed = [
-            (None if a is None else a.copy()) if p.pointer else np.dtype(launch.TYPES[p.type]).type(a)
-            for p, a in zip(parameters, args, strict=True)
-        ]
+
+    def outputs(schedule: tuple[int, int]) -> list[np.ndarray]:
+        passed = []
+        for i, (p, a) in enumerate(zip(parameters, args, strict=True)):
+            if p.pointer:
+                passed.append(None if a is None else _alone(a, shift >> i & 1))
+            else:
+                passed.append(np.dtype(launch.TYPES[p.type]).type(a))
         function(grid, block, passed, shared, schedule)
-        outputs = [
-            a for p, a in zip(parameters, passed) if p.pointer and not p.const and a is not None
-        ]
-        first = first or outputs
-        for number, (a, b) in enumerate(zip(first, outputs)):
+        written = [a for p, a in zip(parameters, passed) if p.pointer and not p.const]
+        return [a for a in written if a is not None]
+
+    return _agreed(outputs, shim.SCHEDULES, entry)
+
+
+def everywhere(f: Callable[[], Sequence[Any]]) -> list[np.ndarray]:
+    """The arrays that f() makes, on the host: the same bits in every schedule (on a GPU: twice)."""
+    before = RawModule.schedule
+    standin = backend.cupy().RawModule is RawModule
+
+    def outputs(schedule: tuple[int, int]) -> list[np.ndarray]:
+        RawModule.schedule = schedule
+        try:
+            return [a.get() for a in f()]
+        finally:
+            RawModule.schedule = before
+
+    return _agreed(outputs, shim.SCHEDULES if standin else [before, before], "f")
+
+
+def shifted(a: np.ndarray, by: int) -> Any:
+    """`a` on the device, as a view that begins `by` elements behind what an allocation gives."""
+    xp = backend.cupy()
+    room = xp.zeros(a.size + by, a.dtype)
+    room[by:] = xp.asarray(a.reshape(-1))
+    return room[by:].reshape(a.shape)
+
+
+def _alone(a: np.ndarray, shift: int) -> np.ndarray:
+    """A copy that lies next to no other argument, `shift` elements beyond a multiple of 256."""
+    room = np.empty(a.nbytes + 1024, np.uint8)
+    start = -room.ctypes.data % 256 + 256 + shift * a.itemsize
+    copy = room[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
+    copy[...] = a
+    return copy
+
+
+def _agreed(
+    outputs: Callable[[tuple[int, int]], list[np.ndarray]], schedules: Sequence, what: str
+) -> list[np.ndarray]:
+    found = [outputs(schedule) for schedule in schedules]
+    for schedule, other in zip(schedules, found):
+        for number, (a, b) in enumerate(zip(found[0], other, strict=True)):
             assert a.tobytes() == b.tobytes(), (
-                f"{entry}: output {number} is another in schedule {schedule} than in "
-                f"{shim.SCHEDULES[0]}"
+                f"{what}: array {number} is another in schedule {schedule} than in {schedules[0]}"
             )
-    return first or []
+    return found[0]

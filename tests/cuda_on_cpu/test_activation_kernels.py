@@ -11,8 +11,8 @@ import tinytensor as tt
 from tinytensor.kernels.cuda import activation
 from tinytensor.kernels.cuda.launch import STORAGE
 
-from .launches import launches, run_shifted
-from .schedules import dtype_of, empty
+from .launches import launches
+from .schedules import dtype_of, empty, run_everywhere
 
 F = tt.nn.functional
 ROUNDING = {"float32": 0, "float16": 2**-11, "bfloat16": 2**-8}  # of what is stored
@@ -52,7 +52,7 @@ def numbers(seed, n, dtype, scale=3.0):
 
 
 def close(got, want, dtype, terms=None):
-    """To what float32 can tell of the terms, and half a unit in the last place of what is stored."""
+    """To what float32 can tell of the terms, and half a last place of what is stored."""
     terms = np.abs(want) if terms is None else terms
     within = ROUNDING[dtype] * np.abs(want) + 1e-6 * terms + (2**-25 if dtype == "float16" else 0)
     # float32's smallest numbers are flushed to 0
@@ -61,7 +61,7 @@ def close(got, want, dtype, terms=None):
 
 def run(name, dtype, arrays, shift):
     n, blocks = arrays[0].size, -(-arrays[0].nbytes // (activation.THREADS * activation.BYTES))
-    (out,) = run_shifted(
+    (out,) = run_everywhere(
         "activation", name, (blocks,), (activation.THREADS,), [empty(n, dtype), *arrays, n],
         real=dtype, shift=shift,
     )  # fmt: skip
@@ -110,11 +110,11 @@ def test_the_largest_numbers_and_none(cuda, monkeypatch, name, dtype):
             y.backward(tt.ones_like(y))
         return y.detach().float().cpu().numpy(), t.grad.float().cpu().numpy()
 
-    with launches() as names:
+    with launches("activation") as names:
         got = values_and_slopes()
     assert names == [f"{name}_forward", f"{name}_backward"]
     monkeypatch.setattr(activation, "served", lambda x: False)
-    with launches() as names:
+    with launches("activation") as names:
         want = values_and_slopes()
     assert not names
     value, slope, _ = FUNCTIONS[name]
@@ -138,7 +138,7 @@ def test_as_the_reference(cuda, monkeypatch, name, dtype, shape):
         y.sum().backward()
         return y.detach(), t.grad
 
-    with launches() as names:
+    with launches("activation") as names:
         got = values_and_gradients()
     assert names == [f"{name}_forward", f"{name}_backward"]
     monkeypatch.setattr(activation, "served", lambda x: False)
@@ -146,11 +146,12 @@ def test_as_the_reference(cuda, monkeypatch, name, dtype, shape):
         assert a.shape == b.shape and a.dtype == dtype_of(dtype)
         a, b = a.float().cpu().numpy(), b.float().cpu().numpy()
         # in half precision the reference rounds each of its steps
-        np.testing.assert_allclose(a, b, max(16 * ROUNDING[dtype], 1e-5), 8 * ROUNDING[dtype] + 1e-6)
+        step = ROUNDING[dtype]
+        np.testing.assert_allclose(a, b, max(16 * step, 1e-5), 8 * step + 1e-6)
 
 
 def test_other_dtypes_go_to_the_reference(cuda):
-    with launches() as names:
+    with launches("activation") as names:
         assert F.relu(tt.arange(3, device=cuda)).tolist() == [0, 1, 2]
         for _, _, function in FUNCTIONS.values():
             function(tt.randn(5, dtype=tt.float64, device=cuda))

@@ -12,6 +12,7 @@ from tinytensor import random
 from tinytensor.kernels.cuda import attention, launch
 
 from . import shim
+from .launches import launches
 from .schedules import dtype_of, empty, run_everywhere
 
 P = 0.25  # of dropout
@@ -187,19 +188,19 @@ def test_flash_attention(name):
 
 FORWARD, BACKWARD = launch.source("attention").split("// " + "-" * 76 + " backward")
 BUGS = {  # in a case that shows it: what is written instead of what
-    "missing wait": ("65", "    copy_wait<0>();\n    __syncthreads();  // this", "    __syncthreads();  // this"),
-    "missing barrier": ("65", "    __syncthreads();  // this tile is there", "    // this tile is there"),
+    "missing wait": ("65", "copy_wait<0>();\n    __syncthreads();  // this", "__syncthreads(); //"),
+    "missing barrier": ("65", "__syncthreads();  // this tile is there", "// this tile is there"),
     "swapped fragments": (
         "seven", "mma(s[m][n], fa[m], fb);\n        Half<real>::mma(s[m][n + 1], fa[m], fb + 2)",
         "mma(s[m][n], fa[m], fb + 2);\n        Half<real>::mma(s[m][n + 1], fa[m], fb)",
     ),
-    "mask off by one": ("seven", "is_causal && column > row", "is_causal && column >= row"),
+    "mask off by one": ("seven", "is_causal && key > query", "is_causal && key >= query"),
     "diagonal tile not masked": ("65", "begin + PART > own + 1", "begin > own + 16 * R"),
     "row of odd width": ("seven", "LD = HEAD + 8", "LD = HEAD + 4"),
-    "tail not masked": ("64 of 70", "column >= S || ", ""),
+    "tail not masked": ("64 of 70", "key >= S || ", ""),
     "no zeros behind the keys": ("seven", "rows = c < width ? rows - r : 0;", "rows = N;"),
-    "tile reused too early": ("seven", "  __syncwarp();  // the last to read", "  // the last to read"),
-    "dropout's bits of other columns": ("dropout", "at % 32 + lane % 4 * 2 + i", "at % 32 + lane % 4 + i"),
+    "tile reused too early": ("seven", "__syncwarp();  // the last to read", "// the last to read"),
+    "bits of other columns": ("dropout", "at % 32 + lane % 4 * 2 + i", "at % 32 + lane % 4 + i"),
 }  # fmt: skip
 KEPT = ("missing wait", "missing barrier", "swapped fragments", "mask off by one")
 CASES["64 of 70"] = dict(B=1, H=1, L=64, S=70, packed=False, is_causal=False)
@@ -219,22 +220,15 @@ def test_a_bug_is_noticed(name):
 
 
 @pytest.fixture
-def launched(monkeypatch):
+def launched():
     """The names of the kernels that ran."""
-    names = []
-    run = launch.Kernel.__call__
-
-    def noted(self, *args, **options):
-        names.append(self.name)
-        run(self, *args, **options)
-
-    monkeypatch.setattr(launch.Kernel, "__call__", noted)
-    return names
+    with launches() as names:
+        yield names
 
 
 FLASH = ["attention_forward", "attention_backward_query", "attention_backward_key_value"]
 CHUNKS = ["attention_weights", "attention_weights_backward"]
-TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "bfloat16": 1.5e-2}
+TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "float16": 2e-3, "bfloat16": 1.5e-2}
 
 
 def result_and_gradients(op, arrays, g, device, dtype):
@@ -270,9 +264,7 @@ def numbers(*shapes, dtype="float32"):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_packed_attention(dtype, dropout, cuda, launched):
     qkv, g = numbers((2, 13, 3 * 2 * 16), (2, 13, 2 * 16), dtype=dtype)
-    compare(
-        lambda x: F.packed_attention(x, 2, dropout_p=dropout, is_causal=True), [qkv], g, dtype
-    )
+    compare(lambda x: F.packed_attention(x, 2, dropout, is_causal=True), [qkv], g, dtype)
     expected = CHUNKS if dtype == "float32" else FLASH
     assert launched == ["keep_bits"] * (dropout > 0) + expected
 
@@ -284,14 +276,11 @@ def test_scaled_dot_product_attention(dtype, mask, cuda, launched):
     if mask == "wide":  # values of another size
         v, g = numbers((2, 2, 9, 24), (2, 2, 5, 24), dtype=dtype)
     rng = np.random.default_rng(2)
-    hidden = {
-        "bool": rng.random((2, 1, 5, 9)) > 0.3, "float": rng.standard_normal((5, 9)).astype("float32")
-    }.get(mask)  # fmt: skip
+    masks = {"bool": rng.random((2, 1, 5, 9)) > 0.3, "float": rng.random((5, 9), np.float32)}
+    hidden = masks.get(mask)
 
     def op(q, k, v):
         m = None if hidden is None else tt.tensor(hidden).to(q.device)
-        if mask == "float":
-            m = m.to(q.dtype)
         return F.scaled_dot_product_attention(q, k, v, m, is_causal=mask == "causal")
 
     compare(op, [q, k, v], g, dtype)
@@ -299,13 +288,70 @@ def test_scaled_dot_product_attention(dtype, mask, cuda, launched):
     assert launched == (FLASH if flash else CHUNKS)
 
 
+def test_operands_are_read_where_they_lie(cuda, launched, monkeypatch):
+    """Heads of one product in place; copies only of what does not begin at 16 bytes."""
+    copies = []
+    place = attention._place
+
+    def noted(a):
+        found = place(a)
+        copies.append(found.array is not (a if a.base is None else a.base))
+        return found
+
+    monkeypatch.setattr(attention, "_place", noted)
+    qkv, g = numbers((2, 9, 3 * 2 * 16), (2, 2, 9, 16), dtype="bfloat16")
+    wide, g_wide = numbers((2, 2, 9, 20), (2, 2, 9, 16), dtype="bfloat16")
+
+    def of_one_product(x):
+        q, k, v = x.view(2, 9, 3, 2, 16).permute(2, 0, 3, 1, 4).unbind(0)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    def at_eight_bytes(x):
+        return F.scaled_dot_product_attention(x[..., 4:], x[..., 4:], x[..., 4:])
+
+    def moved(x):
+        """From the third number on: contiguous, but on no multiple of 16 bytes."""
+        return tt.cat([x.reshape(-1)[:3], x.reshape(-1)])[3:].view(*x.shape)
+
+    def off_by_six_bytes(x):
+        return moved(F.packed_attention(moved(x), 2, is_causal=True))
+
+    compare(off_by_six_bytes, [qkv], g.reshape(2, 9, 32), "bfloat16")
+    compare(lambda x: moved(of_one_product(moved(x))), [qkv], g, "bfloat16")
+    copies.clear(), launched.clear()
+    compare(of_one_product, [qkv], g, "bfloat16")
+    assert copies == [False] * 3
+    compare(at_eight_bytes, [wide], g_wide, "bfloat16")
+    assert copies[3:] == [False, True] * 3  # the copy's own place is found first
+    assert launched == FLASH * 2
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["float64", "odd head", "negative scale", "long head", "broadcast heads", "mask's gradient"],
+)
+def test_what_flash_attention_is_not_for(what, cuda, launched):
+    hs = {"odd head": 12, "long head": 136}.get(what, 16)
+    dtype = "float64" if what == "float64" else "bfloat16"
+    q, k, v, g = numbers(*[(1, 2, 6, hs)] * 4, dtype=dtype)
+    arrays, scale = [q, k, v], -0.3 if what == "negative scale" else None
+    if what == "broadcast heads":
+        arrays = [q, k[:, :1], v[:, :1]]
+    if what == "mask's gradient":
+        arrays += numbers((6, 6), dtype=dtype)
+    compare(lambda *a: F.scaled_dot_product_attention(*a, scale=scale), arrays, g, dtype)
+    assert [n for n in launched if n in FLASH] == []
+
+
 def test_attention_in_several_chunks(cuda, launched, monkeypatch):
     monkeypatch.setattr(attention, "CHUNK_NUMBERS", 2 * 4 * 20)
     qkv, g = numbers((1, 20, 3 * 2 * 8), (1, 20, 2 * 8))
     for causal in (True, False):
-        compare(
-            lambda x: F.packed_attention(x, 2, dropout_p=0.2, is_causal=causal), [qkv], g, "float32"
-        )
+
+        def op(x, causal=causal):
+            return F.packed_attention(x, 2, dropout_p=0.2, is_causal=causal)
+
+        compare(op, [qkv], g, "float32")
     assert launched.count("attention_weights") == 2 * 5
 
 

@@ -9,8 +9,8 @@ import tinytensor as tt
 from tinytensor import backend
 from tinytensor.kernels.cuda import cast as kernels
 
-from .everywhere import everywhere, launched, shifted
-from .schedules import dtype_of
+from .launches import launches
+from .schedules import dtype_of, everywhere, shifted
 from .standin import installed
 
 HALF = st.sampled_from(["float16", "bfloat16"])
@@ -50,10 +50,17 @@ def test_transposed_copies(batch, rows, columns, dtype, shift):
     np.testing.assert_array_equal(out, np.swapaxes(x, 1, 2))
 
 
+def test_a_block_takes_several_of_a_large_batch(cuda, monkeypatch):
+    monkeypatch.setattr(kernels, "MOST", 2)
+    x, xp = np.random.default_rng(0).standard_normal((5, 33, 40)).astype(np.float32), backend.cupy()
+    (out,) = everywhere(lambda: [kernels.transposed(xp, xp.asarray(x))])
+    np.testing.assert_array_equal(out, np.swapaxes(x, 1, 2))
+
+
 @pytest.mark.parametrize("shape", [(5, 40), (2, 3, 40, 7)])
 def test_ops(cuda, unread, shape):
     x = tt.rand(*shape, device=cuda, requires_grad=True)
-    with launched() as names, unread():
+    with launches() as names, unread():
         y = x.half()
         z = y.transpose(-1, -2).contiguous()
         z.backward(z.detach())

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 import tinytensor as tt
 import tinytensor.nn.functional as F
 from tinytensor import backend
+from tinytensor.autograd import wrap
 from tinytensor.kernels.cuda import cross_entropy as kernels
 from tinytensor.ops.fused import _linear_cross_entropy
 
-from .everywhere import everywhere, launched, shifted
-from .schedules import dtype_of
+from .launches import launches
+from .schedules import dtype_of, everywhere, shifted
 
 # of the gradient, at most 1: its rounding to the dtype; e^x of float32 beside that
 TOLERANCE = {"float32": 2e-6, "float16": 6e-4, "bfloat16": 4e-3}
@@ -40,8 +41,8 @@ def of_kernels(logits, target, shift=0):
         n = len(logits)
         losses, lse = xp.empty((2, n), np.float32)
         x, t = shifted(logits, shift), xp.asarray(target)
-        kernels._losses(losses, lse, x, t, IGNORED, in_place=True)
-        out = tt.tensor(shifted(logits, shift), requires_grad=True)
+        kernels._losses(losses, lse, x, t, IGNORED, 1.0)
+        out = wrap(shifted(logits, shift), None, True)
         apart = kernels.cross_entropy._cross_entropy(out, xp.asarray(target), IGNORED)
         apart.sum().backward()
         return losses, x, apart.array, out.grad.array
@@ -132,7 +133,7 @@ def test_cross_entropy(cuda, unread, reduction, index):
     for device in ("cpu", cuda):
         x = tt.tensor(logits, device=device, requires_grad=True)
         t = tt.tensor(target, device=device)
-        with launched() as names, unread():
+        with launches() as names, unread():
             columns = x[:, ::2]  # to be copied
             loss = F.cross_entropy(columns, t, ignore_index=-1, reduction=reduction)
             (loss * 2).sum().backward()
@@ -171,7 +172,7 @@ def test_linear_cross_entropy(cuda, unread, monkeypatch, dtype, room, reduction)
     and nobody waits."""
     monkeypatch.setattr(kernels, "ROOM", room)
     leaves, target = head(dtype, cuda)
-    with launched() as names, unread():
+    with launches() as names, unread():
         loss = loss_of(leaves, target, reduction)
         (loss * 3).backward()
     rows = 23 if room > 10**6 else 5 if dtype == "float32" else 10
@@ -200,6 +201,15 @@ def test_parameters_may_be_float32(cuda):
     assert [a.grad.dtype.name for a in leaves] == ["bfloat16", "float32", "float32"]
 
 
+def test_small_probabilities_of_float16(cuda):
+    """1 / 50,304 is below float16's normal numbers: its gradient has all their digits."""
+    V = 50304
+    x, target = tt.ones(1, 1, dtype=tt.float16, device=cuda), tt.zeros(1, device=cuda).long()
+    w = tt.zeros(V, 1, device=cuda, requires_grad=True)
+    _linear_cross_entropy(x, w, None, target.array, -1, 1, True).backward()
+    np.testing.assert_allclose(w.grad.cpu().numpy()[1:], 1 / V, 2**-11)
+
+
 def test_logits_are_never_whole(cuda, monkeypatch):
     """Of 50,304 classes a chunk is all there is, in half precision."""
     monkeypatch.setattr(kernels, "ROOM", 2**20)
@@ -221,7 +231,7 @@ def test_again_and_without_gradients(cuda):
     loss.backward()  # they are made again
     for a, g in zip(leaves, first):
         assert (a.grad == g).all().item()
-    with tt.no_grad(), launched() as names:
+    with tt.no_grad(), launches() as names:
         assert loss_of(leaves, target).item() == loss.item()
     assert "cross_entropy_by_warp" in names and "cross_entropy_in_place_by_warp" not in names
 

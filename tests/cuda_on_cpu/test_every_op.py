@@ -15,7 +15,11 @@ import pytest
 import tinytensor as tt
 from tinytensor import backend
 from tinytensor.autograd import Variable, wrap
+from tinytensor.kernels.cuda import launch
 from tinytensor.testing import LAYOUTS
+
+from .launches import launches
+from .standin import CUBLASLT
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tinytensor"))
 from samples import NOT_EXPANDED, samples  # noqa: E402
@@ -121,6 +125,31 @@ def test_values_and_gradients(name, gpu):
         for dtype in ("float64", "float32")[: 1 if gpu.index else 2]:
             expected = all_of(name, call, backend.CPU, dtype)
             assert_same(all_of(name, call, gpu, dtype), expected, dtype, f"{name}({call}) {dtype}")
+
+
+def own_work(name, device):
+    """Launches of our kernels, casts aside, and products of cuBLAS, in an op's samples."""
+    products = len(CUBLASLT.calls)
+    with launches() as names:
+        for call in samples(name):
+            for dtype in ("float32", "float16"):  # some kernels are for tensor cores
+                for layout in ("contiguous", "transposed"):  # which a copy's kernel is for
+                    all_of(name, call, device, dtype, layout)
+    casts = launch.entries(launch.source("cast")) if name != "clone" else ()
+    return len(CUBLASLT.calls) - products + sum(n not in casts for n in names)
+
+
+# cast's samples go to float64, which its kernel is not for: see test_cast_kernels.py
+KERNELS = [
+    name for name in OPS
+    if tt.REGISTRY[name].implementations["cupy"] is not tt.REGISTRY[name].forward and name != "cast"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_kernel_is_what_ran(name, cuda):
+    """An op that has a kernel is compared with its reference, and not the reference with itself."""
+    assert own_work(name, backend.resolve(cuda))
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)

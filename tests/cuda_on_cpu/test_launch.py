@@ -5,9 +5,21 @@ import pytest
 
 import tinytensor as tt
 from tinytensor import random
-from tinytensor.kernels.cuda.launch import FOLDER, Parameter, entries, kernel
+from tinytensor.kernels.cuda.launch import (
+    FOLDER,
+    STORAGE,
+    TYPES,
+    Parameter,
+    entries,
+    kernel,
+    source,
+    storages,
+)
 
-from . import shim
+from . import nvrtc, shim
+from .schedules import dtype_of
+
+SOURCES = sorted(path.stem for path in FOLDER.glob("*.cu"))
 
 
 def test_parameters_are_read_from_the_source():
@@ -20,6 +32,24 @@ def test_parameters_are_read_from_the_source():
             Parameter("eps", "float", False, False),
         ]
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("file", SOURCES)
+def test_they_are_those_that_are_compiled(file):
+    """The parameters that the launcher reads in a source are those that the compiler sees."""
+    storage = storages(file)[-1]
+    defines = [f"-D{d}" for d in nvrtc.variants(file)[0]]
+    module = shim.Module(source(file), (f"-Dreal={storage}", *defines))
+    (real,) = (name for name, type in STORAGE.items() if type == storage)
+    assert entries(source(file))
+    for name, parameters in entries(source(file)).items():
+        compiled = module.get_function(name).parameters
+        assert len(compiled) == len(parameters), name
+        for mine, theirs in zip(parameters, compiled):
+            known = {**TYPES, "real": real}.get(mine.type)
+            assert theirs.dtype == (known and dtype_of(known)), (name, mine, theirs)
+            assert theirs.pointer == mine.pointer, (name, mine, theirs)
+            assert theirs.const == mine.const or not mine.pointer, (name, mine, theirs)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -50,6 +80,14 @@ def test_what_is_refused(cuda):
             f((1,), (32,), *args)
         assert words in str(raised.value)
     f((0,), (32,), a, a, 0)  # an empty launch is none
+    norms = kernel("adamw", "total_norm")
+    with pytest.raises(tt.errors.DtypeError, match="norm: partial must be float32, got int32"):
+        norms((1,), (32,), a[0, 0], a.astype("int32"), 16)
+    if tt.backend.cuda_device_count() > 1:
+        with cupy.cuda.Device(1):
+            there = cupy.ones((4, 4), "float32")
+        with pytest.raises(tt.errors.DeviceError, match="x is on cuda:1, the kernel would run"):
+            f((1,), (32,), a, there, 16)
 
 
 def test_the_words_of_philox_are_those_of_the_cpu():

@@ -8,6 +8,7 @@ import tinytensor as tt
 from tinytensor import backend, nn
 from tinytensor.autograd import wrap
 from tinytensor.kernels.cuda import products
+from tinytensor.modes import mode
 from tinytensor.nn import functional as F
 
 from .standin import CUBLASLT
@@ -135,6 +136,18 @@ def test_a_layer_is_three_products(cuda, calls, unread):  # noqa: F811
     assert {c.shape for c in calls} == {(8, 24, 16), (16, 24, 8), (16, 8, 24)}
 
 
+def test_generating_casts_a_parameter_once(cuda):
+    """Training leaves float32 parameters to the kernels, for the sake of their gradients."""
+    layer, x = nn.Linear(16, 8, device=cuda), tt.randn(3, 16, device=cuda)
+    with tt.autocast("cuda"):
+        layer(x)
+        assert not mode.autocast.made
+        with tt.no_grad():
+            outs = [layer(x) for _ in range(3)]
+        assert len(mode.autocast.made) == 2
+    assert outs[0].dtype == BF16
+
+
 def test_an_mlp_is_six_products(cuda, calls, unread):  # noqa: F811
     fc, proj = nn.Linear(8, 32, device=cuda), nn.Linear(32, 8, device=cuda)
     x = tt.randn(4, 6, 8, device=cuda).requires_grad_()
@@ -144,6 +157,14 @@ def test_an_mlp_is_six_products(cuda, calls, unread):  # noqa: F811
     with unread():
         run().backward(tt.ones(4, 6, 8, device=cuda))
     assert [c.epilogue for c in calls] == [GELU_AUX_BIAS, BIAS, BGRADB, DGELU, BGRADB, 1]
+
+
+def test_an_odd_vocabulary_is_made_even(cuda, calls):  # noqa: F811
+    """All three products at the end of a model have sizes that tensor cores like."""
+    x, w = (tt.randn(n, 16, device=cuda).requires_grad_() for n in (12, 50))
+    F.fused_linear_cross_entropy(x, w, tt.arange(12, device=cuda)).backward()
+    assert [c.shape for c in calls] == [(56, 12, 16), (16, 12, 56), (16, 56, 12)]
+    assert tuple(w.grad.shape) == (50, 16)
 
 
 def test_second_gradients_of_the_mlp(cuda):

@@ -1,4 +1,4 @@
-"""softmax.cu and decode.cu in every schedule of the shim, against float64; the ops on softmax.cu."""
+"""softmax.cu and decode.cu in every schedule of the shim, against float64; the ops on the first."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,9 @@ import pytest
 import tinytensor as tt
 import tinytensor.nn.functional as F
 from tinytensor import random
-from tinytensor.kernels.cuda import launch, softmax
+from tinytensor.kernels.cuda import softmax
 
+from .launches import launches
 from .schedules import dtype_of, empty, run_everywhere
 
 EPSILON = {"float32": 3e-6, "float16": 1e-3, "bfloat16": 8e-3}
@@ -44,7 +45,7 @@ def test_softmax(rows, n, wide, real):
     def run(entry, *inputs):
         args = (empty(x.shape, real), *inputs, rows, n)
         return run_everywhere(
-            "softmax", entry, grid, block, args, real=real, constants={"WIDE": wide}
+            "softmax", entry, grid, block, args, real=real, constants={"WHOLE_BLOCK": wide}
         )[0]
 
     out = run("softmax_forward", x)
@@ -99,7 +100,7 @@ def test_weights_of_attention(case, real):
         made = [empty(s.shape, real) for _ in range(outputs)]
         return run_everywhere(
             "softmax", entry, grid, block, (*made, *inputs, keep, seen, bias, *scalars), real=real,
-            constants={"WIDE": wide},
+            constants={"WHOLE_BLOCK": wide},
         )  # fmt: skip
 
     weights = exact(x)
@@ -145,11 +146,13 @@ def test_decoding(hs, S, masked, real):
 @pytest.mark.parametrize("op", [F.softmax, F.log_softmax])
 def test_the_ops(op, dtype, cuda, monkeypatch):
     monkeypatch.setattr(softmax, "LONG", 16)
-    entries = []
-    run = launch.Kernel.__call__
-    monkeypatch.setattr(
-        launch.Kernel, "__call__", lambda k, *a, **o: (entries.append(k.name), run(k, *a, **o))
-    )
+    with launches() as entries:
+        compare_the_ops(op, dtype)
+    name = op.__name__
+    assert entries == [f"{name}_forward", f"{name}_backward"] * 2  # dim 0 is the reference's
+
+
+def compare_the_ops(op, dtype):
     for shape, dim in (((3, 2, 5), -1), ((2, 40), 1), ((3, 4), 0)):
         x, g = rows_of((2, *shape), dtype)
         results = []
@@ -161,5 +164,3 @@ def test_the_ops(op, dtype, cuda, monkeypatch):
             results += [t.detach().cpu().to(tt.float64).numpy() for t in (out, leaf.grad)]
         for a, b in zip(results[2:], results):
             assert np.abs(a - b).max() <= 6 * EPSILON[dtype] * max(1, np.abs(b).max())
-    name = op.__name__
-    assert entries == [f"{name}_forward", f"{name}_backward"] * 2  # dim 0 is the reference's

@@ -53,9 +53,10 @@ class Casts:
         return dtype if wanted is None else wanted if lower else float32
 
     def of(self, op: Any, args: tuple) -> tuple:
-        """The arguments as an op takes them."""
+        """The arguments as an op takes them. Where no gradient is asked for, parameters are cast
+        here, once for all tokens that are generated."""
         lower = op.autocast == "lower"
-        if op.name in BESIDE and op.implementations["cupy"] is not op.forward:
+        if op.name in BESIDE and mode.enabled and op.implementations["cupy"] is not op.forward:
             if type(args[0].array) is not ndarray:
                 return (self.cast(args[0]), *args[1:])
         return tuple([self.cast(a, lower) if isinstance(a, Variable) else a for a in args])

@@ -62,6 +62,9 @@ def cross_entropy(
     input   (N, C), (C,) or (N, C, d1, ...): unnormalised logits
     target  class numbers, of input's shape without C; or probabilities, of input's shape
     weight  (C,): a factor per class;  label_smoothing mixes in the uniform distribution
+
+    A class number that is none is an error on the CPU; on CUDA, where to see it is to wait for it,
+    its loss is NaN.
     """
     check_losses("cross_entropy", input, target, reduction)
     dim = 0 if input.array.ndim == 1 else 1

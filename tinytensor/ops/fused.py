@@ -20,7 +20,7 @@ from .cross_entropy import _cross_entropy, as_input, check_targets, cross_entrop
 from .elementwise import narrowed, widened
 from .linalg import as_rows
 from .losses import check_losses
-from .nn import _attention, _last_dims, _layer_norm, _linear, check_linear, linear
+from .nn import _attention, _last_dims, _layer_norm, _linear, beside, check_linear, linear
 
 # ------------------------------------------------------------------------------ attention
 
@@ -140,9 +140,12 @@ def _(xp, g, x, fc, proj, fc_bias, proj_bias, pre, hidden):
     dx, d_weight, d_bias = (rules[name].function for name in ("x", "weight", "bias"))
     d_pre = gelu.op.rules["x"].function(xp, dx(g, proj), pre, "tanh")
     return (
-        dx(d_pre, fc).reshape(x.shape), d_weight(xp, d_pre, x), d_weight(xp, g, hidden),
-        None if fc_bias is None else d_bias(d_pre), None if proj_bias is None else d_bias(g),
-    )  # fmt: skip
+        dx(d_pre, fc).reshape(x.shape),
+        d_weight(xp, d_pre, x, fc.dtype),
+        d_weight(xp, g, hidden, proj.dtype),
+        None if fc_bias is None else d_bias(d_pre, fc_bias.dtype),
+        None if proj_bias is None else d_bias(g, proj_bias.dtype),
+    )
 
 
 def gelu_mlp(input, fc_weight, fc_bias, proj_weight, proj_bias):
@@ -193,8 +196,8 @@ def _(xp, g, x, weight, bias, target, ignore_index, divisor, lse):
     d_logits = _cross_entropy.op.rules["logits"].function(
         xp, g / divisor, logits, target.reshape(-1), ignore_index, lse
     )
-    dx = (d_logits @ weight).reshape(x.shape)
-    d_weight = xp.swapaxes(d_logits, 0, 1) @ as_rows(x)
+    dx = (d_logits @ beside(x, weight)).reshape(x.shape)
+    d_weight = narrowed(xp.swapaxes(d_logits, 0, 1) @ as_rows(x), weight.dtype)
     d_bias = None if bias is None else narrowed(widened(d_logits).sum(axis=0), bias.dtype)
     return dx, d_weight, d_bias
 

@@ -260,7 +260,10 @@ _add_rows.rule("x", lambda xp, g, x_dtype, index: _embedding.on(xp, g, index=ind
 
 
 def embedding(input, weight, padding_idx=None):
-    """out[..., :] = weight[input[...]]: row lookup. The row padding_idx gets no gradient."""
+    """out[..., :] = weight[input[...]]: row lookup. The row padding_idx gets no gradient.
+
+    A row that there is not is an error on the CPU, NaN on CUDA.
+    """
     if not isinstance(input, Variable) or input.array.dtype.kind not in "iu":
         raise DtypeError("embedding: input must be a tensor of int64, the row numbers")
     if weight.array.ndim != 2:

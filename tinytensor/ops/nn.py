@@ -87,17 +87,34 @@ def log_softmax(x, dim, *, dtype=None, axis=None):
 
 @op
 def _linear(xp, x, weight, bias=None):
-    """out = x @ weight^T + bias;  x (..., k), weight (m, k), bias (m,)"""
-    out = (as_rows(x) @ xp.swapaxes(weight, 0, 1)).reshape((*x.shape[:-1], weight.shape[0]))
-    return out if bias is None else out + bias
+    """out = x @ weight^T + bias;  x (..., k), weight (m, k), bias (m,)
+
+    weight and bias may be float32 beside an x in half precision, and then their gradients are
+    """
+    w, b = beside(x, weight), beside(x, bias)
+    out = (as_rows(x) @ xp.swapaxes(w, 0, 1)).reshape((*x.shape[:-1], weight.shape[0]))
+    return out if bias is None else out + b
+
+
+def beside(x, parameter):
+    """A parameter as it is multiplied with x"""
+    half = x.dtype.itemsize == 2 and parameter is not None
+    return narrowed(parameter, x.dtype) if half else parameter
 
 
 _linear.rule(
     "x",
-    lambda g, weight: (as_rows(g) @ weight).reshape((*g.shape[:-1], weight.shape[1])),
+    lambda g, weight: (as_rows(g) @ beside(g, weight)).reshape((*g.shape[:-1], weight.shape[1])),
 )
-_linear.rule("weight", lambda xp, g, x: xp.swapaxes(as_rows(g), 0, 1) @ as_rows(x))
-_linear.rule("bias", lambda g: narrowed(widened(as_rows(g)).sum(axis=0), g.dtype))
+_linear.rule(
+    "weight",
+    lambda xp, g, x, weight_dtype: narrowed(
+        xp.swapaxes(as_rows(g), 0, 1) @ as_rows(x), weight_dtype
+    ),
+)
+_linear.rule(
+    "bias", lambda g, bias_dtype: narrowed(widened(as_rows(g)).sum(axis=0), bias_dtype)
+)
 
 
 def linear(input, weight, bias=None):

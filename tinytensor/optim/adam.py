@@ -38,8 +38,9 @@ class Adam(Optimizer):
         if all(isinstance(p.array, backend.ndarray) for p in params):
             return params
         for p in params:
-            with backend.using(p.array):
-                self._made(self.state[p], p, group)
+            if len(self.state[p]) < 3 + group["amsgrad"]:
+                with backend.using(p.array):
+                    self._made(self.state[p], p, group)
         return adamw.adam(self, params, group, self.decoupled)
 
     def _made(self, state: dict[str, Any], p: Tensor, group: dict[str, Any]) -> None:

@@ -33,8 +33,8 @@ from ..device import Memory
 from . import build
 from .build import CompileError, missing
 
-# (order of the threads, seed): forwards, backwards (the blocks too), shuffled, one warp as far ahead
-# as it can, the same with the warps shuffled
+# (order of the threads, seed): forwards, backwards (the blocks too), shuffled, one warp as far
+# ahead as it can, the same with the warps shuffled
 SCHEDULES = [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2)]
 # C++'s names, as the compiler spells them
 TYPES = {
@@ -47,10 +47,12 @@ MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 MOST_THREADS = (1024, 1024, 64)
 
 # memory nobody has written to holds NaNs that no arithmetic makes
-POISON = {
-    np.dtype(np.float64): np.uint64(0x7FF8DEADDEADDEAD), np.dtype(np.float32): np.uint32(0x7FE0DEAD),
-    np.dtype(np.float16): np.uint16(0x7FAD), np.dtype(ml_dtypes.bfloat16): np.uint16(0x7FED),
-}  # fmt: skip
+POISON: dict[np.dtype, Any] = {
+    np.dtype(np.float64): np.uint64(0x7FF8DEADDEADDEAD),
+    np.dtype(np.float32): np.uint32(0x7FE0DEAD),
+    np.dtype(np.float16): np.uint16(0x7FAD),
+    np.dtype(ml_dtypes.bfloat16): np.uint16(0x7FED),
+}
 
 
 def poisoned(a: np.ndarray) -> np.ndarray:
@@ -177,9 +179,9 @@ class Kernel:
         message = ctypes.create_string_buffer(1024)
         three = [(ctypes.c_uint * 3)(*(*d, 1, 1, 1)[:3]) for d in (grid, block)]
         failed = _runtime().shim_launch(
-            self.call, ctypes.c_void_p(table.ctypes.data), *three, ctypes.c_void_p(dynamic), *schedule,
-            (Region * len(regions))(*regions), len(regions), *map(ctypes.c_void_p, self.module.image),
-            message, ctypes.c_size_t(1024),
+            self.call, ctypes.c_void_p(table.ctypes.data), *three, ctypes.c_void_p(dynamic),
+            *schedule, (Region * len(regions))(*regions), len(regions),
+            *map(ctypes.c_void_p, self.module.image), message, ctypes.c_size_t(1024),
         )  # fmt: skip
         if failed:
             raise KernelError(f"{self.name}: {self._located(message.value.decode())}")
@@ -258,7 +260,7 @@ def _behind(table: np.ndarray, name: str) -> list[Region]:
 
 
 def _merged(regions: list[Region]) -> list[Region]:
-    """In the order of addresses; where arguments overlap, as in work done in place, they are one."""
+    """By address; arguments that overlap, as in work done in place, are one."""
     merged: list[Region] = []
     for r in sorted(regions, key=lambda r: r.start):
         last = merged[-1] if merged else r

@@ -19,7 +19,8 @@ COMMON = ["g++", "-std=c++17", "-fPIC", "-g1", "-gdwarf-4", "-fno-strict-aliasin
 # of kernels: -fsanitize asks for calls of memory.cpp, not for the sanitizers' own libraries, which
 # are not linked. A kernel's text is C++ as CUDA has it, with words that g++ need not know.
 WATCHED = [
-    "-O1", "-fsanitize=thread,alignment,bounds,shift,signed-integer-overflow,integer-divide-by-zero",
+    "-O1", "-fsanitize=thread,alignment,bounds,shift",
+    "-fsanitize=signed-integer-overflow,integer-divide-by-zero",
     "--param=tsan-instrument-func-entry-exit=0", "-Wno-attributes", "-Wno-unknown-pragmas",
     "-I", str(HERE), "-include", "cuda.h",
 ]  # fmt: skip

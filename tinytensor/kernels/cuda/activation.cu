@@ -1,4 +1,4 @@
-// Elementwise activations and their derivatives. Each thread has N numbers of its block's N * THREADS.
+// Elementwise activations and their derivatives. A block has N * THREADS numbers, a thread N.
 
 constexpr int N = Vector<real>::N, THREADS = 256;
 
@@ -20,7 +20,9 @@ struct GeluTanh {
 
 // x Phi(x), Phi the normal distribution function
 struct GeluErf {
-  static __device__ __forceinline__ float Phi(float x) { return 0.5f * (1.f + erff(x * 0.7071067812f)); }
+  static __device__ __forceinline__ float Phi(float x) {
+    return 0.5f * (1.f + erff(x * 0.7071067812f));
+  }
   static __device__ __forceinline__ float value(float x) { return x * Phi(x); }
   static __device__ __forceinline__ float slope(float x) {
     return Phi(x) + x * (0.3989422804f * expf(-0.5f * x * x));

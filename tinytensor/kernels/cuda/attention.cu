@@ -12,7 +12,7 @@
 // and of queries, have a kernel each: P is made twice, and no two blocks add to the same number.
 //
 // A head has `width` numbers, of HEAD in shared memory: what is not there is 0. Operands lie at
-// x + x_at + batch * x_batch + head * x_head + row * x_row, so the heads of (B, T, 3C) are read in place.
+// x + x_at + batch * x_batch + head * x_head + row * x_row: heads of (B, T, 3C) are read in place.
 // lse and D have `padded` rows a head, L and then some, where lse is infinite, and so P is 0.
 #ifndef HEAD
 #define HEAD 64  // 32, 64 or 128
@@ -22,10 +22,10 @@
 #endif
 #define LOG2E 1.4426950408889634f
 
-constexpr int THREADS = 128, M = HEAD == 128 ? 1 : 2, ROWS = 64 * M;  // of a block, in backward
-constexpr int STEP = 64;                                              // rows of a tile
-constexpr int LD = HEAD + 8;  // a row of shared memory: 8 rows begin in different banks
-constexpr int CHUNKS = HEAD / 8;
+constexpr int THREADS = 128, STEP = 64;                // rows of a tile
+constexpr int M = HEAD == 128 ? 1 : 2, ROWS = 64 * M;  // in backward: rows of a block are 64 M
+constexpr int LD = HEAD + 8;      // a row of shared memory: 8 rows begin in different banks
+constexpr int CHUNKS = HEAD / 8;  // 16 bytes each
 
 // ---------------------------------------------------------------------------- tiles
 
@@ -167,6 +167,22 @@ __device__ __forceinline__ void clear(float (&acc)[R][CHUNKS][4]) {
       acc[m][n][0] = acc[m][n][1] = acc[m][n][2] = acc[m][n][3] = 0.f;
 }
 
+// -inf in place of scores that are none: from query `row` and key `column` on
+template <int R, int N>
+__device__ __forceinline__ void hide(float (&s)[R][N][4], int row, int column, int S,
+                                     bool is_causal) {
+  row += threadIdx.x % 32 / 4, column += threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int m = 0; m < R; m++)
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        int key = column + n * 8 + i % 2, query = row + m * 16 + i / 2 * 8;
+        if (key >= S || (is_causal && key > query)) s[m][n][i] = -INFINITE;
+      }
+}
+
 // over the four lanes that have a row's numbers
 __device__ __forceinline__ float row_max(float v) {
   v = fmaxf(v, __shfl_xor_sync(ALL_LANES, v, 1));
@@ -184,8 +200,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
     int heads, int L, int S, int width, int padded, int words, bool is_causal, float scale,
     float keep_scale, long long q_batch, long long q_head, long long q_row, long long k_batch,
     long long k_head, long long k_row, long long out_batch, long long out_head, long long out_row,
-    long long q_at, long long k_at,
-    long long v_at) {
+    long long q_at, long long k_at, long long v_at) {
   constexpr int R = 2, OWN = 64 * R;  // queries of a block
   // keys at a time: so many of P are in registers
   constexpr int ROOM = HEAD + 32 * DROPOUT, PART = ROOM > 128 ? 16 : ROOM > 64 ? 32 : 64;
@@ -228,16 +243,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
       float p[R][PART / 8][4];
       dots(p, queries, K + part * LD);
       if (begin + PART > S || (is_causal && begin + PART > own + 1))
-#pragma unroll
-        for (int m = 0; m < R; m++)
-#pragma unroll
-          for (int n = 0; n < PART / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-              int row = own + m * 16 + i / 2 * 8 + lane / 4;
-              int column = begin + n * 8 + lane % 4 * 2 + i % 2;
-              if (column >= S || (is_causal && column > row)) p[m][n][i] = -INFINITE;
-            }
+        hide(p, own, begin, S, is_causal);
 #pragma unroll
       for (int m = 0; m < R; m++)
 #pragma unroll
@@ -265,11 +271,10 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward(
 #pragma unroll
           for (int n = 0; n < PART / 8; n++)
 #pragma unroll
-            for (int i = 0; i < 2; i++)
-              {
-                int at = part + n * 8;
-                if (!(bits[at / 32] >> (at % 32 + lane % 4 * 2 + i) & 1)) p[m][n][2 * r + i] = 0.f;
-              }
+            for (int i = 0; i < 2; i++) {
+              int at = part + n * 8;
+              if (!(bits[at / 32] >> (at % 32 + lane % 4 * 2 + i) & 1)) p[m][n][2 * r + i] = 0.f;
+            }
 #endif
         }
       add_product(acc, p, V + part * LD);
@@ -340,7 +345,8 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_query(
     if (c == 0) sums[r] = D[(long long)head * padded + first + r] = sum;
   }
 
-  Rows<M, HEAD == 32> queries, grads;
+  Rows<M, HEAD <= 64> queries;  // registers hold one of the two
+  Rows<M, HEAD == 32> grads;
   float acc[M][CHUNKS][4], shift[M][2], d[M][2], c = scale * LOG2E;
   clear(acc);
 
@@ -367,13 +373,14 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_query(
       float p[M][PART / 8][4], dp[M][PART / 8][4];
       dots(p, queries, K + part * LD);
       dots(dp, grads, V + part * LD);
-      bool edge = begin + PART > S || (is_causal && begin + PART > own + 1);
+      if (begin + PART > S || (is_causal && begin + PART > own + 1))
+        hide(p, own, begin, S, is_causal);
 #pragma unroll
       for (int m = 0; m < M; m++)
 #pragma unroll
         for (int r = 0; r < 2; r++) {
-          int row = own + m * 16 + r * 8 + lane / 4;
 #if DROPOUT
+          int row = own + m * 16 + r * 8 + lane / 4;
           unsigned word = keep[((long long)head * L + min(row, L - 1)) * words + begin / 32];
           word >>= lane % 4 * 2;
 #endif
@@ -381,9 +388,8 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_query(
           for (int n = 0; n < PART / 8; n++)
 #pragma unroll
             for (int i = 0; i < 2; i++) {
-              int j = 2 * r + i, column = begin + n * 8 + lane % 4 * 2 + i;
+              int j = 2 * r + i;
               float weight = exp2f(fmaf(p[m][n][j], c, -shift[m][r])), slope = dp[m][n][j];
-              if (edge && (column >= S || (is_causal && column > row))) weight = 0.f;
 #if DROPOUT
               slope = word >> (n * 8 + i) & 1 ? slope * keep_scale : 0.f;
 #endif
@@ -437,7 +443,8 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_key_value(
   load_tile<ROWS>(V, v, k_row, S - first, width);
   if (start < steps) fetch(start);
 
-  Rows<M, HEAD == 32> keys, values;
+  Rows<M, HEAD + DROPOUT <= 64> keys;  // registers hold one of the two
+  Rows<M, HEAD == 32> values;
   float to_k[M][CHUNKS][4], to_v[M][CHUNKS][4], c = scale * LOG2E;
   clear(to_k), clear(to_v);
 
@@ -456,24 +463,33 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_key_value(
       float p[M][PART / 8][4], dp[M][PART / 8][4];
       dots(p, keys, Q + part * LD);
       dots(dp, values, G + part * LD);
-      bool edge = is_causal && begin < own + 16 * M - 1;
+      if (is_causal && begin < own + 16 * M - 1)
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+          for (int n = 0; n < PART / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+              int key = own + m * 16 + i / 2 * 8 + lane / 4;
+              if (key > begin + n * 8 + lane % 4 * 2 + i % 2) p[m][n][i] = -INFINITE;
+            }
 #pragma unroll
       for (int n = 0; n < PART / 8; n++)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-          int at = part + n * 8 + lane % 4 * 2 + i, row = step * STEP + at;
+          int at = part + n * 8 + lane % 4 * 2 + i;
           float shift = statistics[step % 2][0][at] * LOG2E, d = statistics[step % 2][1][at];
 #if DROPOUT
-          unsigned word = keep[((long long)head * L + min(row, L - 1)) * words + own / 32];
+          int row = min(step * STEP + at, L - 1);
+          unsigned word = keep[((long long)head * L + row) * words + own / 32];
           word >>= own % 32 + lane / 4;
 #endif
 #pragma unroll
           for (int m = 0; m < M; m++)
 #pragma unroll
             for (int r = 0; r < 2; r++) {
-              int j = 2 * r + i, column = own + m * 16 + r * 8 + lane / 4;
+              int j = 2 * r + i;
               float weight = exp2f(fmaf(p[m][n][j], c, -shift)), slope = dp[m][n][j];
-              if (edge && column > row) weight = 0.f;
 #if DROPOUT
               bool kept = word >> (m * 16 + r * 8) & 1;
               slope = kept ? slope * keep_scale : 0.f;

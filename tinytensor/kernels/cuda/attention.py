@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from ...op import Saved
 from ...ops import fused, nn
-from .launch import STORAGE, kernel
 from .gemm import gemm
+from .launch import STORAGE, kernel
+from .random import place as place_of
 from .softmax import rows_kernel
 
 Array = Any
@@ -33,7 +34,7 @@ _attention_rule = nn._attention.op.rules["query"].function
 
 
 class Place(NamedTuple):
-    """Where a (B, H, n, hs) lies: in a contiguous array, from `at` on, numbers between neighbours."""
+    """Where a (B, H, n, hs) lies in a contiguous array: from `at` on, by steps in numbers."""
 
     array: Array
     at: int
@@ -59,13 +60,18 @@ def _place(a: Array) -> Place:
     return Place(whole, at, *steps)
 
 
+def _whole(a: Array) -> Array:
+    """a, contiguous and at a multiple of 16 bytes, which views need not be; if need be a copy."""
+    return a if a.flags.c_contiguous and a.data.ptr % 16 == 0 else a.copy()
+
+
 def _keep_bits(xp: Any, p: float, rng: Any, B: int, H: int, L: int, S: int, causal: bool) -> Array:
     """dropout's mask of (B, H, L, S), which is random.keep_mask's, as bits: (B H L, words)"""
     rows, words = B * H * L, 2 * -(-S // 64)
     keep = xp.empty((rows, words), "uint32")
     kernel("keep_bits", "keep_bits")(
-        (-(-rows * words // 256),), (256,), keep, getattr(rng, "base", None), rng.seed, rng.block,
-        round(p * 2**32), rows, words, S, L, causal,
+        (-(-rows * words // 256),), (256,), keep, *place_of(rng), round(p * 2**32), rows, words,
+        S, L, causal,
     )  # fmt: skip
     return keep
 
@@ -162,7 +168,7 @@ class Chunks:
         self.B, self.H, self.L, _ = q.shape
         self.S = k.shape[2]
         self.seen = self.bias = None
-        self.mask_steps = (0, 0, 0, 0)
+        self.mask_steps: tuple[int, ...] = (0, 0, 0, 0)
         if mask is not None:
             mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
             if mask.dtype.kind == "b":
@@ -310,9 +316,9 @@ def _(
         work = Chunks(xp, query, key, value, mask, is_causal, scale, dropout_p, keep)
         return *work.backward(g), None
     B, H, L, hs = query.shape
-    operands = [xp.ascontiguousarray(a) for a in (query, key, value)]
+    operands = [_whole(a) for a in (query, key, value)]
     into = tuple(xp.empty_like(a) for a in operands)
-    g, out = (xp.ascontiguousarray(a.transpose(0, 2, 1, 3)) for a in (g, out))
+    g, out = (_whole(a.transpose(0, 2, 1, 3)) for a in (g, out))
     q, k, v = (Place(a, 0, H * a.shape[2] * hs, a.shape[2] * hs, hs) for a in operands)
     shape = (B, H, L, key.shape[2], hs)
     _apart(xp, q, k, v, shape, is_causal, scale, dropout_p).backward(g, out, lse, keep, into)
@@ -360,7 +366,7 @@ def _(
         out = Chunks(xp, q, k, v, None, is_causal, scale, dropout_p, keep).forward()
         lse = None
         return fused.merge_heads(xp, out), Saved(lse=lse, keep=keep)
-    qkv = xp.ascontiguousarray(qkv)
+    qkv = _whole(qkv)
     out = xp.empty((B, T, width // 3), qkv.dtype)
     lse = _packed(xp, qkv, n_head, is_causal, scale, dropout_p).forward(out, keep)
     return out, Saved(lse=lse, keep=keep)
@@ -377,7 +383,7 @@ def _(
         q, k, v = _heads(qkv, n_head, 3)
         work = Chunks(xp, q, k, v, None, is_causal, scale, dropout_p, keep)
         return fused.merge_heads(xp, *work.backward(_heads(g, n_head, 1)[0]))
-    qkv, g, out = (xp.ascontiguousarray(a) for a in (qkv, g, out))
+    qkv, g, out = (_whole(a) for a in (qkv, g, out))
     d_qkv = xp.empty_like(qkv)
     flash = _packed(xp, qkv, n_head, is_causal, scale, dropout_p)
     flash.backward(g, out, lse, keep, (d_qkv,) * 3)

@@ -8,8 +8,7 @@ from ... import backend
 from .launch import kernel
 
 THREADS = 32, 16
-BLOCKS = 528  # four for each of an H100's 132 multiprocessors
-ALONE = 512  # rows: so few are added in one step
+BLOCKS = 528  # four for each of an H100's 132 multiprocessors; so few rows are added in one step
 
 
 def column_sums(x: Any) -> Any:
@@ -17,7 +16,7 @@ def column_sums(x: Any) -> Any:
     rows, C = x.shape
     across = -(-C // (32 * 16 // x.itemsize))
     groups = 1
-    if rows > ALONE:
+    if rows > BLOCKS:
         groups = min(max(1, BLOCKS // across), -(-rows // (4 * THREADS[1])))
     sums = backend.cupy().empty((groups, C), "float32")
     kernel("columns", "column_sums")((across, groups), THREADS, sums, x, rows, C)

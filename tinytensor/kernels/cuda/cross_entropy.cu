@@ -52,14 +52,15 @@ __device__ __forceinline__ void visit(Team team, const real* row, real* out, lon
   for (long long i = tail + team.rank; i < n; i += team.size) single(i);
 }
 
-// loss and lse of a row; then, unless d_logits is null, its gradient for g = 1. That may take the
-// place of the logits
+// loss and lse of a row; then, unless d_logits is null, its gradient for g. That may take the place
+// of the logits
 template <class Team>
 __device__ __forceinline__ void forward(Team team, float* losses, float* lse, const real* logits,
-                                        real* d_logits, const long long* targets, long long n,
-                                        long long classes, long long ignore_index) {
+                                        real* d_logits, const long long* targets, float g,
+                                        long long n, long long classes, long long step,
+                                        long long ignore_index) {
   if (team.row >= n) return;
-  const real* row = logits + team.row * classes;
+  const real* row = logits + team.row * step;
   long long target = targets[team.row];
   bool kept = target != ignore_index, good = 0 <= target && target < classes;
   float own = kept && good ? load(row + target) : 0.f;
@@ -86,12 +87,12 @@ __device__ __forceinline__ void forward(Team team, float* losses, float* lse, co
     lse[team.row] = log_total + highest;
   }
   if (!d_logits) return;
-  float rate = kept ? (good ? 1.f / total : UNDEFINED) : 0.f;
-  visit(team, row, d_logits + team.row * classes, classes, [&](long long i, auto& v) {
+  float rate = good ? g / total : UNDEFINED;
+  visit(team, row, d_logits + team.row * step, classes, [&](long long i, auto& v) {
     constexpr int N = sizeof(v) / sizeof(float);
 #pragma unroll
     for (int k = 0; k < N; k++) {
-      v[k] = kept ? exponential(v[k] - highest) * rate - (i + k == target ? 1.f : 0.f) : 0.f;
+      v[k] = kept ? exponential(v[k] - highest) * rate - (i + k == target ? g : 0.f) : 0.f;
     }
   });
 }
@@ -117,23 +118,23 @@ __device__ __forceinline__ void backward(Team team, real* d_logits, const float*
 
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_by_block(
     float* losses, float* lse, const real* logits, const long long* targets, long long n,
-    long long classes, long long ignore_index) {
-  forward(Block(), losses, lse, logits, nullptr, targets, n, classes, ignore_index);
+    long long classes, long long step, long long ignore_index) {
+  forward(Block(), losses, lse, logits, nullptr, targets, 0.f, n, classes, step, ignore_index);
 }
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_by_warp(
     float* losses, float* lse, const real* logits, const long long* targets, long long n,
-    long long classes, long long ignore_index) {
-  forward(Warp(), losses, lse, logits, nullptr, targets, n, classes, ignore_index);
+    long long classes, long long step, long long ignore_index) {
+  forward(Warp(), losses, lse, logits, nullptr, targets, 0.f, n, classes, step, ignore_index);
 }
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_in_place_by_block(
-    float* losses, float* lse, real* logits, const long long* targets, long long n,
-    long long classes, long long ignore_index) {
-  forward(Block(), losses, lse, logits, logits, targets, n, classes, ignore_index);
+    float* losses, float* lse, real* logits, const long long* targets, float g,
+    long long n, long long classes, long long step, long long ignore_index) {
+  forward(Block(), losses, lse, logits, logits, targets, g, n, classes, step, ignore_index);
 }
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_in_place_by_warp(
-    float* losses, float* lse, real* logits, const long long* targets, long long n,
-    long long classes, long long ignore_index) {
-  forward(Warp(), losses, lse, logits, logits, targets, n, classes, ignore_index);
+    float* losses, float* lse, real* logits, const long long* targets, float g,
+    long long n, long long classes, long long step, long long ignore_index) {
+  forward(Warp(), losses, lse, logits, logits, targets, g, n, classes, step, ignore_index);
 }
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_backward_by_block(
     real* d_logits, const float* g, const real* logits, const long long* targets, const float* lse,
@@ -155,11 +156,11 @@ extern "C" __global__ void __launch_bounds__(1024) mean_loss(
   if (threadIdx.x == 0) out[0] = total / (divisor ? (float)divisor[0] : 1.f);
 }
 
-// x *= g / divisor; x comes of an allocation of its own
+// x *= g / (divisor scale); x comes of an allocation of its own
 extern "C" __global__ void __launch_bounds__(256) scale_gradient(
-    real* x, const float* g, const long long* divisor, long long n) {
+    real* x, const float* g, const long long* divisor, float scale, long long n) {
   constexpr int N = Vector<real>::N;
-  float rate = g[0] / (divisor ? (float)divisor[0] : 1.f);
+  float rate = g[0] / ((divisor ? (float)divisor[0] : 1.f) * scale);
   long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * N;
   if (i + N <= n) {
     float v[N];

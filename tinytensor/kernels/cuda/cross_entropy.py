@@ -23,6 +23,10 @@ from .launch import STORAGE, kernel
 from .products import _beside
 
 ROOM = 2**30  # bytes of logits for a chunk
+SCALE = {"float16": 64.0}  # of d_logits: of 50,000 classes most are below its normal numbers
+# Tensor cores are fed 16 bytes of a row at a time, which GPT-2's 50,257 logits are no multiple of:
+# so there are a few classes more, of zeros, which no kernel looks at and no gradient reaches
+EVEN = 8
 SHORT = 1024  # classes: up to here a row is a warp's
 
 _one = cross_entropy._cross_entropy.op
@@ -37,7 +41,7 @@ def _ours(x: Any, *parameters: Any) -> bool:
 
 
 def _launch(name: str, rows: int, classes: int, *args: Any) -> None:
-    """A team per row: a block of one thread per 16 bytes, if the row is long, else a warp."""
+    """A team per row: a warp, or for more classes a block, of more threads for many more."""
     if classes <= SHORT:
         kernel("cross_entropy", f"{name}_by_warp")((-(-rows // 8),), (256,), *args)
     else:
@@ -46,12 +50,15 @@ def _launch(name: str, rows: int, classes: int, *args: Any) -> None:
 
 
 def _losses(
-    losses: Any, lse: Any, logits: Any, target: Any, ignore_index: int, in_place: bool
-) -> None:
-    """losses and lse (n,) of logits (n, V); in_place: whose place d_logits take, for g = 1"""
-    n, classes = logits.shape
-    name = "cross_entropy_in_place" if in_place else "cross_entropy"
-    _launch(name, n, classes, losses, lse, logits, target, n, classes, ignore_index)
+    losses: Any, lse: Any, logits: Any, target: Any, ignore_index: int, g: float | None,
+    classes: int | None = None,
+) -> None:  # fmt: skip
+    """losses and lse (n,) of logits (n, V), whose place d_logits take if there is a g. Of each row
+    the first `classes` count, the others are left alone"""
+    n, step = logits.shape
+    classes = step if classes is None else classes
+    name, more = ("cross_entropy", ()) if g is None else ("cross_entropy_in_place", (g,))
+    _launch(name, n, classes, losses, lse, logits, target, *more, n, classes, step, ignore_index)
 
 
 def _as_targets(xp: Any, target: Any) -> Any:
@@ -64,7 +71,7 @@ def _(xp: Any, logits: Any, *, target: Any, ignore_index: int) -> Any:
         return _one.forward(xp, logits, target=target, ignore_index=ignore_index)
     losses, lse = xp.empty((2, len(logits)), np.float32)
     rows, target = xp.ascontiguousarray(logits), _as_targets(xp, target)
-    _losses(losses, lse, rows, target, ignore_index, in_place=False)
+    _losses(losses, lse, rows, target, ignore_index, None)
     return losses, Saved(lse=lse[:, None])
 
 
@@ -85,33 +92,46 @@ def _(xp: Any, g: Any, logits: Any, target: Any, ignore_index: int, lse: Any) ->
 # ------------------------------------------------------------------------------ linear, then loss
 
 
+def _padded(xp: Any, x: Any, parameter: Any, step: int) -> Any:
+    """The parameter in x's dtype, with rows of zeros up to `step`."""
+    if parameter is None or len(parameter) == step:
+        return _beside(xp, x, parameter)
+    out = xp.empty((step, *parameter.shape[1:]), x.dtype)
+    out[: len(parameter)] = parameter
+    out[len(parameter) :] = 0
+    return out
+
+
 def _by_chunks(
     xp: Any, x: Any, weight: Any, bias: Any, target: Any, ignore_index: int, ahead: bool
 ) -> tuple[Any, Any, list]:
-    """Losses and lse (n,); and, ahead, the gradients of x, weight and bias for the losses' sum,
-    those of the parameters in float32."""
+    """Losses and lse (n,); and, ahead, the gradients of x, weight and bias for SCALE times the sum
+    of the losses, those of the parameters in float32."""
     rows, target = as_rows(x), _as_targets(xp, target)
-    weight, bias = (_beside(xp, x, p) for p in (weight, bias))
     n, classes = len(rows), len(weight)
+    step = -(-classes // EVEN) * EVEN
+    weight, bias = (_padded(xp, x, p, step) for p in (weight, bias))
     losses, lse = xp.empty((2, n), np.float32)
-    dx = dw = db = None
+    dx = dw = db = g = None
     if ahead:
+        g = SCALE.get(x.dtype.name, 1.0)
         dx, dw = xp.empty(x.shape, x.dtype), xp.empty(weight.shape, np.float32)
         db = None if bias is None else xp.zeros(bias.shape, np.float32)
-    chunks = -(-n * classes * x.itemsize // ROOM)
+    chunks = -(-n * step * x.itemsize // ROOM)
     size = -(-n // chunks)  # of each
-    room = xp.empty((size, classes), x.dtype)
+    room = xp.empty((size, step), x.dtype)
     for start in range(0, n, size):
         s = slice(start, start + size)
         logits = room[: len(rows[s])]
         gemm(rows[s], weight.T, logits, bias=bias)
-        _losses(losses[s], lse[s], logits, target[s], ignore_index, ahead)
+        _losses(losses[s], lse[s], logits, target[s], ignore_index, g, classes)
         if ahead:
             gemm(logits, weight, as_rows(dx)[s])
             sums = None if db is None else xp.empty(db.shape, np.float32)
             gemm(logits.T, rows[s], dw, beta=float(start > 0), sum_a=sums)
             if db is not None:
                 db += sums
+    dw, db = (d if d is None else d[:classes] for d in (dw, db))
     return losses, lse, [dx, dw, db]
 
 
@@ -128,7 +148,8 @@ def _(
     losses, lse, gradients = _by_chunks(xp, x, weight, bias, target, ignore_index, ahead)
     out = xp.empty((), np.float32)
     divisor = _as_divisor(xp, divisor)
-    kernel("cross_entropy", "mean_loss")((1,), (1024,), out, losses, divisor, losses.size)
+    threads = min(1024, -(-losses.size // 32) * 32)
+    kernel("cross_entropy", "mean_loss")((1,), (threads,), out, losses, divisor, losses.size)
     made = [gradients] if ahead else []
     return out, Saved(lse=lse[:, None], made=made)
 
@@ -150,7 +171,9 @@ def _(
     for d in gradients:
         if d is not None:
             blocks = -(-d.size * d.itemsize // (16 * 256))
-            kernel("cross_entropy", "scale_gradient")((blocks,), (256,), d, g, divisor, d.size)
+            kernel("cross_entropy", "scale_gradient")(
+                (blocks,), (256,), d, g, divisor, SCALE.get(x.dtype.name, 1.0), d.size
+            )
     dx, dw, db = gradients
     return dx, dw.astype(weight.dtype, copy=False), db if db is None else db.astype(bias.dtype)
 

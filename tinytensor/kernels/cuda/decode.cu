@@ -2,8 +2,8 @@
 
 // out (B, heads, width), q (B, heads, width); keys and values of head h of sequence b begin at
 // k + k_at + b k_batch + h k_head, a row every k_row numbers, and the same with v. `seen`, if there
-// is one, (B, S): which keys count. A block a head: some lanes share a key, 16 bytes of it each, and
-// take every so-many-th key; what they have seen is put together at the end.
+// is one, (B, S): which keys count. A block a head: some lanes share a key, 16 bytes of it each,
+// and take every so-many-th key; what they have seen is put together at the end.
 extern "C" __global__ void __launch_bounds__(256) attention_decode(
     real* out, const real* q, const real* k, const real* v, const bool* seen, int heads, int S,
     int width, float scale, long long k_batch, long long k_head, long long k_row, long long v_batch,

@@ -127,8 +127,8 @@ __device__ __forceinline__ void store_vector(T* p, const Vector<T>& v) {
   *reinterpret_cast<Vector<T>*>(p) = v;
 }
 
-// N numbers that lie side by side. WIDE: all of them are there, and p is `aligned`; else `count` are,
-// the others are 0
+// N numbers that lie side by side. WIDE: all of them are there, and p is `aligned`; else `count`,
+// and the others are 0
 template <class T, int N>
 struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Run {
   T at[N];

@@ -76,11 +76,11 @@ extern "C" __global__ void __launch_bounds__(32) sort_count(
   }
 }
 
-// counts become the sums of those before, by one block of 1024 threads
+// counts become the sums of those before, by one block
 extern "C" __global__ void __launch_bounds__(1024) sort_scan(unsigned* counts, long long n) {
   __shared__ unsigned of_warp[32];
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  long long each = (n + 1023) / 1024, start = threadIdx.x * each;
+  long long each = (n + blockDim.x - 1) / blockDim.x, start = threadIdx.x * each;
   long long end = start + each < n ? start + each : n;
   unsigned own = 0;
   for (long long i = start; i < end; i++) own += counts[i];
@@ -114,7 +114,7 @@ extern "C" __global__ void __launch_bounds__(32) sort_place(
     bool here = i < end;
     int place = !here ? 0 : order ? order[i] : (int)i;
     unsigned digit = here ? digit_of(index, place, rows, skip, shift) : 0;
-    unsigned there = __ballot_sync(ALL_LANES, here), same = here ? there : ~there;
+    unsigned same = ALL_LANES;  // the lanes with this digit; those not here are behind all that are
 #pragma unroll
     for (int b = 0; b < 8; b++) {
       unsigned set = __ballot_sync(ALL_LANES, digit >> b & 1);

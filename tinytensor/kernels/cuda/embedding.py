@@ -84,7 +84,7 @@ def add_rows(xp: Any, x: Any, index: Any, count: int, skip: int = -1) -> Any:
     for shift in range(0, int(count).bit_length(), 8):
         made = spare[shift // 8 % 2]
         kernel("embedding", "sort_count")((tiles,), (32,), counts, order, *table, shift, TILE)
-        kernel("embedding", "sort_scan")((1,), (1024,), counts, counts.size)
+        kernel("embedding", "sort_scan")((1,), (min(1024, 256 * tiles),), counts, counts.size)
         kernel("embedding", "sort_place")((tiles,), (32,), made, order, counts, *table, shift, TILE)
         order = made
     pieces = -(-n // PIECE)

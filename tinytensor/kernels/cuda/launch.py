@@ -44,8 +44,8 @@ class Parameter(NamedTuple):
 
 def source(file: str) -> str:
     """The text that is compiled for FILE.cu: device.h stands in front."""
-    parts = [f'#line 1 "{name}"\n{(FOLDER / name).read_text()}' for name in ("device.h", f"{file}.cu")]
-    return "\n".join(parts)
+    names = "device.h", f"{file}.cu"
+    return "\n".join(f'#line 1 "{name}"\n{(FOLDER / name).read_text()}' for name in names)
 
 
 def entries(text: str) -> dict[str, list[Parameter]]:

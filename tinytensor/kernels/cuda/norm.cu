@@ -5,7 +5,7 @@
 // write: a row has at most KEPT * blockDim.x numbers. Where there is no `mean` it is RMSNorm.
 
 constexpr int KEPT_FORWARD = 24, KEPT_BACKWARD = 16;
-constexpr int N = Vector<real>::N;  // of a row, side by side: a thread has every blockDim.x-th such run
+constexpr int N = Vector<real>::N;  // side by side: of such runs, a thread has each blockDim.x-th
 
 __device__ __forceinline__ int column(int run) {
   return (run * (int)blockDim.x + (int)threadIdx.x) * N;

@@ -1,4 +1,4 @@
-"""LayerNorm and RMSNorm, also of a sum: x in any storage type, arithmetic and statistics in float32.
+"""LayerNorm and RMSNorm, also of a sum: x in any storage type, statistics in float32.
 
 A row is read once and written once. The gradients of weight and bias are sums over all rows: each
 block adds up its own, a second kernel the blocks.
@@ -48,7 +48,7 @@ def _(xp: Any, g: Any, x: Any, weight: Any, mean: Any, inv_std: Any, needs: tupl
 def _(
     xp: Any, x: Any, residual: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5
 ) -> Any:
-    if not served(x) or residual.dtype != x.dtype:
+    if not served(x):
         return _add_layer_norm(xp, x, residual, weight, bias, eps=eps)
     out, total, mean, inv_std = forward(xp, x, residual, weight, bias, eps)
     return out, total, Saved(mean=mean, inv_std=inv_std)

@@ -95,7 +95,7 @@ class Plan:
             context.handle, self.operation, self.A, self.B, self.D, self.D, preference, 1,
             byref(best), byref(count),
         )  # fmt: skip
-        if status == lt.CUBLAS_STATUS_SUCCESS and count.value:
+        if status == lt.CUBLAS_STATUS_SUCCESS and count.value and best.state == status:
             return best.algo
         if p.epilogue != lt.CUBLASLT_EPILOGUE_DEFAULT and status in (
             lt.CUBLAS_STATUS_SUCCESS, lt.CUBLAS_STATUS_NOT_SUPPORTED,

@@ -13,6 +13,7 @@ from ...op import Saved
 from ...ops import fused, linalg, nn
 from ...ops.elementwise import cast
 from ...ops.linalg import as_rows
+from .columns import column_sums
 from .gemm import aux_like, gemm, multiplies
 
 Array = Any
@@ -50,7 +51,9 @@ def weight_gradient(xp: Any, g: Array, x: Array, dtype: Any, bias: bool = False)
 
 
 def bias_gradient(xp: Any, rows: Array, dtype: Any) -> Array:
-    """db (m,) of rows (n, m), in a product of its own"""
+    """db (m,) of rows (n, m), in a visit of its own"""
+    if rows.size and rows.dtype != xp.float64:
+        return column_sums(xp.ascontiguousarray(rows)).astype(dtype, copy=False)
     db = xp.empty((1, rows.shape[1]), dtype)
     gemm(xp.ones((1, len(rows)), rows.dtype), rows, db)
     return db[0]

@@ -1,7 +1,7 @@
 // Softmax of rows, and the weights of attention whose scores are in memory. A row has a warp, or
-// with WIDE a block: all threads of either are a group that adds and compares together.
-#ifndef WIDE
-#define WIDE 0
+// with WHOLE_BLOCK a block: all threads of either are a group that adds and compares together.
+#ifndef WHOLE_BLOCK
+#define WHOLE_BLOCK 0
 #endif
 
 struct Group {
@@ -10,11 +10,11 @@ struct Group {
 };
 __device__ __forceinline__ Group group() {
   int warps = blockDim.x / 32;
-  if (WIDE) return {(long long)blockIdx.x, (int)threadIdx.x, (int)blockDim.x};
+  if (WHOLE_BLOCK) return {(long long)blockIdx.x, (int)threadIdx.x, (int)blockDim.x};
   return {(long long)blockIdx.x * warps + threadIdx.x / 32, (int)threadIdx.x % 32, 32};
 }
-__device__ __forceinline__ float group_sum(float v) { return WIDE ? block_sum(v) : warp_sum(v); }
-__device__ __forceinline__ float group_max(float v) { return WIDE ? block_max(v) : warp_max(v); }
+__device__ __forceinline__ float group_sum(float v) { return WHOLE_BLOCK ? block_sum(v) : warp_sum(v); }
+__device__ __forceinline__ float group_max(float v) { return WHOLE_BLOCK ? block_max(v) : warp_max(v); }
 
 // e^x is e^(x - top) * e^top: the largest x, and the sum of e^(x - top)
 struct Statistics {
@@ -128,7 +128,7 @@ extern "C" __global__ void attention_weights(
   }
 }
 
-// the same p, and ds = scale P (dp - D), D = sum of P dp, of dp = (gradient of p) dropped and scaled
+// the same p, and ds = scale P (dp - D), D = sum of P dp, of dp (p's gradient) dropped and scaled
 extern "C" __global__ void attention_weights_backward(
     real* p, real* ds, const float* s, const float* dp, const unsigned* keep, const bool* seen,
     const float* bias, long long rows, int heads, int count, int first, int L, int n, int words,

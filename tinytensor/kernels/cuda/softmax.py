@@ -13,7 +13,7 @@ LONG = 2048  # numbers of a row: above, a block has it
 def rows_kernel(entry: str, rows: int, n: int, *args: Any) -> None:
     """Run an entry of softmax.cu over `rows` rows of n numbers."""
     if n > LONG:
-        kernel("softmax", entry, WIDE=1)((rows,), (512,), *args)
+        kernel("softmax", entry, WHOLE_BLOCK=1)((rows,), (512,), *args)
     else:
         kernel("softmax", entry)((-(-rows // 4),), (128,), *args)
 
