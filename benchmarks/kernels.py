@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
@@ -20,12 +21,14 @@ from typing import Any
 import numpy as np
 
 import tinytensor as tt
-from tinytensor.ops import activations, elementwise, fused, index, linalg, nn
+from tinytensor.ops import activations, cross_entropy, elementwise, fused, index, linalg, nn
+from tinytensor.random import Key
 
 from .timing import calibrate, time_calls
 
 B, T, C, H, V = 8, 256, 384, 6, 8192  # batch, time, width, heads, classes
 REPEATS = 7
+PAUSE = 0.1  # seconds: BLAS's own threads, which references use, keep a core busy behind a product
 
 
 def cases() -> dict[str, tuple[Any, list, dict]]:
@@ -41,7 +44,16 @@ def cases() -> dict[str, tuple[Any, list, dict]]:
         "layer_norm": (nn._layer_norm, [x, vector, vector], {}),
         "add_layer_norm": (fused._add_layer_norm, [x, x, vector, vector], {}),
         "rms_norm": (nn._rms_norm, [x, vector], {}),
+        "relu": (activations.relu, [wide], {}),
+        "silu": (activations.silu, [wide], {}),
         "gelu": (activations.gelu, [wide], {"approximate": "tanh"}),
+        "softmax": (nn._softmax, [(B, H, T, T)], {"dim": 3}),
+        "log_softmax": (nn._log_softmax, [(B * T, V)], {"dim": 1}),
+        "cross_entropy": (
+            cross_entropy._cross_entropy, [(B * T, V)],
+            {"target": target["target"], "ignore_index": -1},
+        ),
+        "dropout": (nn._dropout, [x], {"p": 0.1, "key": Key(seed=0, block=0)}),
         "add": (elementwise.add, [x, x], {}),
         "attention": (nn._attention, [(B, H, T, C // H)] * 3, causal),
         "packed_attention": (fused._packed_attention, [(B, T, 3 * C)], {"n_head": H, **causal}),
@@ -118,6 +130,7 @@ def measure(name: str, case: tuple, device: str) -> dict[str, float]:
         with without_kernels(op, module):
             run()  # makes the plan
             pairs.append((ours, time_calls(run, 1)))
+        time.sleep(PAUSE)
         run()
     return {
         "kernel_ms": median(a for a, _ in pairs) * 1e3,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import tinytensor as tt
 from tinytensor.kernels import threads
 from tinytensor.kernels.cpu.blocks import row_blocks
-from tinytensor.ops import activations, elementwise, fused, index, linalg, nn
+from tinytensor.ops import activations, cross_entropy, elementwise, fused, index, linalg, nn
 from tinytensor.random import Key
 
 # How far rounding may move a sum of n terms of size 1: a few ulp times sqrt(n), generously.
@@ -55,9 +55,34 @@ def lce(rng, dtype, n, classes, level=0, best=0):
     )
 
 
+def with_zeros(rng, dtype, *shape):
+    """Some numbers are 0, where ReLU has its kink and SiLU's out / x is 0 / 0."""
+    return numbers(rng, dtype, *shape) * (rng.random(shape) < 0.9).astype(dtype)
+
+
 CASES = {
+    "relu": lambda rng, d, n: (activations.relu, [with_zeros(rng, d, n, 37, 5)], {}),
+    "silu": lambda rng, d, n: (activations.silu, [8 * with_zeros(rng, d, n, 37, 5)], {}),
     "gelu": lambda rng, d, n: (
-        activations.gelu, [numbers(rng, d, n, 37)], {"approximate": "tanh"}
+        activations.gelu, [with_zeros(rng, d, n, 37)], {"approximate": "tanh"}
+    ),
+    "softmax": lambda rng, d, n: (nn._softmax, [9 * numbers(rng, d, n, 3, 61)], {"dim": 2}),
+    "softmax, not the last axis": lambda rng, d, n: (
+        nn._softmax, [9 * numbers(rng, d, 3, n, 7)], {"dim": n % 2}
+    ),
+    "softmax, masked": lambda rng, d, n: (
+        nn._softmax, [np.where(np.arange(300) > 7 * n, -np.inf, numbers(rng, d, n, 300))],
+        {"dim": 1},
+    ),
+    "log_softmax": lambda rng, d, n: (
+        nn._log_softmax, [99 * numbers(rng, d, n, 3, 61)], {"dim": 2}
+    ),
+    "cross_entropy": lambda rng, d, n: (
+        cross_entropy._cross_entropy, [99 * numbers(rng, d, n, 65)],
+        {"target": np.where(rng.random(n) < 0.2, -1, rng.integers(0, 65, n)), "ignore_index": -1},
+    ),
+    "dropout": lambda rng, d, n: (
+        nn._dropout, [numbers(rng, d, n, 101)], {"p": n % 10 / 10, "key": Key(3, n)}
     ),
     "layer_norm": lambda rng, d, n: (
         nn._layer_norm, [numbers(rng, d, n, 3, 40), *numbers(rng, d, 2, 40)], {"eps": 1e-5}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
-from ..threads import cut, get_num_threads
+from ..threads import cut, get_num_threads, parallel
 
 BLOCK_BYTES = 2**20  # of one operand: a smaller one and its temporaries would fit the L2 cache,
 # but threads then call NumPy so often that they wait for each other at the interpreter's lock:
@@ -24,6 +25,13 @@ def _blocks(rows: int, row_bytes: int, threads: int) -> list[slice]:
     size = rows * row_bytes
     rounds = max(1, round(size / (BLOCK_BYTES * threads)))
     return cut(rows, rounds * threads if size > ALONE else 1)
+
+
+def by_blocks(function: Callable[..., object], *arrays: np.ndarray) -> None:
+    """function(*parts) for each block of arrays of one size, flat: what is done to each number."""
+    flat = [a.reshape(-1) for a in arrays]
+    blocks = row_blocks(flat[0].size, flat[0].itemsize)
+    parallel(lambda s: function(*[a[s] for a in flat]), blocks)
 
 
 def plain(*arrays: np.ndarray | None) -> bool:

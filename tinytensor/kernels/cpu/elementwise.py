@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...ops import elementwise
-from ..threads import parallel
-from .blocks import plain, row_blocks
+from .blocks import by_blocks, plain
 
 LARGE = 1 << 16  # elements; below, waking the other threads costs more than it saves
 
@@ -21,6 +20,5 @@ def _(xp: Any, x: Any, y: Any, *, alpha: Any = 1) -> Any:
     if alpha != 1 or not same or not plain(x, y):
         return _add(xp, x, y, alpha=alpha)
     out = np.empty_like(x)
-    a, b, o = x.reshape(-1), y.reshape(-1), out.reshape(-1)
-    parallel(lambda s: np.add(a[s], b[s], o[s]), row_blocks(x.size, x.itemsize))
+    by_blocks(np.add, x, y, out)
     return out
