@@ -112,6 +112,9 @@ CASES = {
         [*numbers(rng, d, 2, n, 3, 40), *numbers(rng, d, 2, 40)],
         {"eps": 1e-5},
     ),
+    "add_rms_norm": lambda rng, d, n: (
+        fused._add_rms_norm, [*numbers(rng, d, 2, n, 3, 40), numbers(rng, d, 40)], {"eps": 1e-5}
+    ),
     "linear_cross_entropy": lambda rng, d, n: lce(rng, d, n, 65),
     "linear_cross_entropy, many classes": lambda rng, d, n: lce(rng, d, min(n, 300), 1500),
     "linear_cross_entropy, large logits": lambda rng, d, n: lce(rng, d, n % 200 + 1, 1100, 90),
@@ -198,9 +201,7 @@ def test_kernels_equal_their_references(name, n, dtype, count, seed):
         np.testing.assert_array_equal(ours, same)
 
 
-@pytest.mark.parametrize(
-    "name", ["layer_norm", "add_layer_norm", "rms_norm"]
-)
+@pytest.mark.parametrize("name", ["layer_norm", "add_layer_norm", "rms_norm", "add_rms_norm"])
 def test_kernels_save_what_their_references_save(name):
     op, arrays, static = CASES[name](np.random.default_rng(0), "float64", 101)
     *_, saved = op.op.implementations["numpy"](np, *arrays, **static)

@@ -169,10 +169,14 @@ def _(xp, g, x, weight, inv_rms):
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """x / sqrt(mean of x^2 + eps) * weight over the last dims (Zhang & Sennrich 2019)."""
     shape = _last_dims("rms_norm", input, normalized_shape, weight=weight)
-    eps = float(np.finfo(input.array.dtype).eps) if eps is None else eps
+    eps = rms_eps(input, eps)
     if len(shape) == 1:
         return _rms_norm(input, weight, eps)
     return reshape(_rms_norm(*_as_one_dim(shape, input, weight), eps), tuple(input.array.shape))
+
+
+def rms_eps(input, eps):
+    return float(np.finfo(input.array.dtype).eps) if eps is None else eps
 
 
 def _last_dims(name, input, shape, **parameters):
