@@ -50,21 +50,34 @@ def test_a_crowd_changes_no_bit(two_threads, monkeypatch, n, k):
     np.testing.assert_array_equal(*results)
 
 
-def test_a_slow_product_is_a_crowd(two_threads, monkeypatch):
-    """By a clock that says a second each time: one thread takes over, then BLAS is tried anew."""
-    now = [0.0]
+def test_slow_products_are_a_crowd(two_threads, monkeypatch):
+    """By a clock of our own: one thread takes over for a moment, twice as long each time that
+    BLAS is slow again, and a moment is enough once it has been fast for a while."""
+    now, takes = [0.0], [1.0]
 
     def clock():
-        now[0] += 1.0
+        now[0] += takes[0] / 2
         return now[0]
 
     monkeypatch.setattr(matvec, "perf_counter", clock)
-    monkeypatch.setattr(matvec._Crowd, "until", 0.0)
+    for name, value in (("until", 0.0), ("pause", matvec.MOMENT)):
+        monkeypatch.setattr(matvec._Crowd, name, value)
     a, w = tt.ones(1, 1000), tt.ones(1000, 1000)
-    F.linear(a, w)  # from 1 to 2
-    assert matvec._Crowd.until == 2.0 + matvec.PAUSE
-    F.linear(a, w)  # at 3: it is over
-    assert matvec._Crowd.until > 3.0 + matvec.PAUSE
+    pauses = []
+    for _ in range(10):
+        F.linear(a, w)  # half a second
+        pauses.append(matvec._Crowd.until - now[0])
+        before = matvec._Crowd.until
+        now[0] = before - 1.0
+        F.linear(a, w)  # not tried: this thread alone, whatever the time it takes
+        assert matvec._Crowd.until == before
+        now[0] = before
+    expected = [min(matvec.MOMENT * 2**i, matvec.PAUSE) for i in range(10)]
+    np.testing.assert_allclose(pauses, expected, rtol=1e-9)
+    takes[0] = 0.0
+    for _ in range(60):
+        F.linear(a, w)
+    assert matvec._Crowd.until == before and matvec._Crowd.pause == matvec.MOMENT
 
 
 @pytest.mark.parametrize("S", [1, 7, 700])

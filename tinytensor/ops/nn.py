@@ -181,15 +181,14 @@ def rms_eps(input, eps):
 
 def _last_dims(name, input, shape, **parameters):
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    own = input.array.shape
     if input.array.dtype.kind not in "fV":
         raise DtypeError(f"{name}: input is {input.array.dtype}, floats are needed: input.float()")
-    if not shape or tuple(input.array.shape[-len(shape) :]) != shape:
-        raise ShapeError(
-            f"{name}: input {tuple(input.array.shape)} does not end in normalized_shape {shape}"
-        )
+    if not shape or own[-len(shape) :] != shape:
+        raise ShapeError(f"{name}: input {tuple(own)} does not end in normalized_shape {shape}")
     one_dtype(name, input=input, **parameters)
     for which, p in parameters.items():
-        if p is not None and tuple(p.array.shape) != shape:
+        if p is not None and p.array.shape != shape:
             raise ShapeError(
                 f"{name}: {which} {tuple(p.array.shape)} must have normalized_shape {shape}"
             )
