@@ -188,7 +188,7 @@ class Dropout(Module):
         self.p = p
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.dropout(input, self.p, self.training)
+        return F.dropout(input, self.p) if self.training else input
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -9,7 +9,7 @@ import math
 
 from .. import random
 from ..autograd import user_line, wrap
-from ..backend import namespace_of, on_its_device
+from ..backend import namespace_of, using
 from ..errors import ArgumentError, GraphError, ShapeError
 from ..modes import is_grad_enabled
 from ..op import Saved, op
@@ -79,7 +79,6 @@ def packed_attention(qkv, n_head, dropout_p=0.0, is_causal=False, scale=None):
     return _packed_attention(qkv, n_head, is_causal, scale, dropout_p, rng)
 
 
-@on_its_device
 def cached_attention(qkv, n_head, keys, values, start):
     """packed_attention of each sequence's next token, beside the `start` tokens in a cache.
 
@@ -98,15 +97,14 @@ def cached_attention(qkv, n_head, keys, values, start):
         )
     if not 0 <= start < room[2]:
         raise ArgumentError(f"cached_attention: slot {start} of {room[2]}: the cache is full")
-    xp = namespace_of(qkv.array)
-    q, k, v = split_heads(xp, qkv.array, n_head, 3)
-    for cache, new in ((keys, k), (values, v)):
-        cache.array[:, :, start] = new[:, :, 0]
-        cache._version[0] += 1
-        cache._version[1] = user_line()
-    seen = slice(start + 1)
-    scale = 1 / math.sqrt(hs)
-    out = _attention.op.on(xp, q, keys.array[:, :, seen], values.array[:, :, seen], scale=scale)
+    heads = qkv.array.reshape(shape[0], 3, n_head, 1, hs)
+    seen, where = slice(start + 1), user_line()
+    with using(heads):
+        for i, cache in ((1, keys), (2, values)):
+            cache.array[:, :, start : start + 1] = heads[:, i]
+            cache._version[:] = cache._version[0] + 1, where
+        past = keys.array[:, :, seen], values.array[:, :, seen]
+        out = _attention.op.on(namespace_of(heads), heads[:, 0], *past, scale=1 / math.sqrt(hs))
     return wrap(out.reshape(shape[0], 1, n_head * hs))
 
 

@@ -178,13 +178,14 @@ def _one_query(query: Any, key: Any, value: Any, scale: float) -> Any:
 
     def part(heads: slice) -> None:
         e = np.matmul(query[:, heads] * scale, key[:, heads].swapaxes(2, 3))  # (B, heads, 1, S)
-        top = e.max(axis=3, keepdims=True)
+        top = np.maximum.reduce(e, axis=3, keepdims=True)
         e -= top
         np.exp(e, e)
-        total, o = e.sum(axis=3, keepdims=True), out[:, heads]
+        total, o = np.add.reduce(e, axis=3, keepdims=True), out[:, heads]
         np.matmul(e, value[:, heads], out=o)
         o /= total
-        np.add(np.log(total, total), top, out=lse[:, heads])
+        np.log(total, total)
+        np.add(total, top, lse[:, heads])
 
     halves = [slice(0, H // 2), slice(H // 2, H)] if key.size > LONG and H > 1 else [slice(0, H)]
     with one_blas_thread():
