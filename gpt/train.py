@@ -153,8 +153,11 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         total = self.state.gradients(self.batches.batch(step * accum + i) for i in range(accum))
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip or math.inf)
+        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(grads)
         if self.guard.allows(total, norm):
+            if clip:  # in the optimizer's own pass over the gradients
+                self.optimizer.grad_scale = ((norm + 1e-6) / clip).clamp(min=1)
             self.optimizer.step()
             if self.state.ema:
                 self.state.ema.update(step + 1)

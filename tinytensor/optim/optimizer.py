@@ -27,6 +27,7 @@ from .. import backend
 from ..autograd import Variable, enable_grad, user_line, wrap
 from ..creation import as_tensor
 from ..errors import ArgumentError, CheckpointError
+from ..kernels import blas
 from ..kernels.threads import parallel
 from ..nn.module import clear_grads
 from ..tensor import Tensor
@@ -40,7 +41,12 @@ class Optimizer:
     """Base of all: `params` are Tensors, or dicts {"params": [...], "lr": ...} of groups.
 
     raises  ArgumentError that names the setting or parameter at fault
+
+    grad_scale  0-d: what the gradients are divided by on their way into a step, or None
     """
+
+    grad_scale: Tensor | None = None
+    takes_factor = False  # whether update() multiplies g by s["factor"] itself, on the way
 
     def __init__(self, params: Iterable, defaults: dict[str, Any]):
         if isinstance(params, (Variable, Mapping)) or not isinstance(params, Iterable):
@@ -129,6 +135,8 @@ class Optimizer:
         """One group, parameter by parameter: the place to do them all at once instead."""
         where = user_line()
         pieces: list[tuple] = []
+        factor = 1.0 if self.grad_scale is None else 1 / self.grad_scale.item()
+        group = {**group, "factor": factor}
         for p in group["params"]:
             if p.grad is None:
                 continue
@@ -141,7 +149,7 @@ class Optimizer:
                     pieces += [(numbers, *block) for block in blocks]
                 else:
                     s = {**group, **numbers, **moments}
-                    self.update(xp, p.array, p.grad.array, s, *self._scratch_like(xp, p.array))
+                    self._update(xp, p.array, p.grad.array, s)
             p._version[0] += 1
             p._version[1] = where
         parallel(lambda job: self._update_together(group, job), _jobs(pieces))
@@ -155,7 +163,7 @@ class Optimizer:
                 name: np.concatenate([piece[3][name] for piece in pieces], axis=None)
                 for name in moments
             }
-        self.update(np, x, g, {**group, **numbers, **moments}, *self._scratch_like(np, x))
+        self._update(np, x, g, {**group, **numbers, **moments})
         if len(pieces) > 1:
             start = 0
             for _, own, _, kept in pieces:
@@ -163,6 +171,11 @@ class Optimizer:
                 own[...] = x[part].reshape(own.shape)
                 for name, moment in kept.items():
                     moment[...] = moments[name][part].reshape(own.shape)
+
+    def _update(self, xp: Any, x: Any, g: Any, s: dict[str, Any]) -> None:
+        if s["factor"] != 1 and not self.takes_factor:
+            g = g * s["factor"]
+        self.update(xp, x, g, s, *self._scratch_like(xp, x))
 
     def _scratch_like(self, xp: Any, x: Any) -> tuple[Any, Any]:
         """Two arrays like x, over memory that every update on this thread uses again."""
@@ -243,10 +256,18 @@ def moment(p: Tensor) -> Tensor:
     return wrap(backend.full_like(p.array, 0))
 
 
-def decay(xp: Any, average: Any, new: Any, beta: float, a: Any) -> None:
-    """average = beta * average + (1 - beta) * new, in place; a is scratch, which may be `new`."""
-    average *= beta
-    average += xp.multiply(new, 1 - beta, out=a)
+def mix(xp: Any, y: Any, beta: float, x: Any, alpha: float, a: Any) -> None:
+    """y = beta * y + alpha * x, in place; a is scratch, which may be x."""
+    if xp is np:
+        blas.add_scaled(alpha, x, beta, y)
+    else:
+        y *= beta
+        y += xp.multiply(x, alpha, out=a)
+
+
+def decay(xp: Any, average: Any, new: Any, beta: float, a: Any, factor: float = 1.0) -> None:
+    """average = beta * average + (1 - beta) * factor * new, in place; a is scratch, as in mix."""
+    mix(xp, average, beta, new, (1 - beta) * factor, a)
 
 
 def descent(xp: Any, x: Any, g: Any, s: dict[str, Any], out: Any) -> Any:
@@ -273,13 +294,13 @@ def _jobs(pieces: list[tuple]) -> list[list[tuple]]:
             jobs.append(job)
         job.append(piece)
         open_jobs[kind] = job, size + x.size
-    return jobs
+    return sorted(jobs, key=lambda job: -job[0][1].size)  # threads take them in turn
 
 
 def _blocks(x: Any, g: Any, moments: dict[str, Any]) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
     """(x, g, moments), block by block of their flat memory."""
     arrays = [x, g, *moments.values()]
-    if not all(a.flags.c_contiguous for a in arrays):
+    if x.size <= BLOCK or not all(a.flags.c_contiguous for a in arrays):
         yield x, g, moments
         return
     flat = [a.reshape(-1) for a in arrays]
