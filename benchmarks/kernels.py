@@ -40,6 +40,9 @@ def cases() -> dict[str, tuple[Any, list, dict]]:
     x, wide, vector = (B, T, C), (B, T, 4 * C), (C,)
     return {
         "linear": (nn._linear, [x, (4 * C, C), (4 * C,)], {}),
+        "gelu_mlp": (
+            fused._gelu_mlp, [x, (4 * C, C), (C, 4 * C), (4 * C,), vector], {}
+        ),
         "matmul": (linalg._matmul, [x, (C, 4 * C)], {}),
         "layer_norm": (nn._layer_norm, [x, vector, vector], {}),
         "add_layer_norm": (fused._add_layer_norm, [x, x, vector, vector], {}),

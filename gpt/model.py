@@ -67,12 +67,18 @@ class MLP(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
+        self.in_one = config.activation == "gelu_tanh"  # what there is an op for
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: tt.Tensor) -> tt.Tensor:
-        return self.dropout(self.c_proj(self.activation(self.c_fc(x))))  # (B, T, C)
+        up, down = self.c_fc, self.c_proj
+        if self.in_one and up.is_plain() and down.is_plain():
+            y = F.gelu_mlp(x, up.weight, up.bias, down.weight, down.bias)
+        else:
+            y = down(self.activation(up(x)))
+        return self.dropout(y)  # (B, T, C)
 
 
 class Block(nn.Module):

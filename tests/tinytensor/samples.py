@@ -490,6 +490,14 @@ def _(rng):
     yield call(spread(2, 2, 3), spread(2, 2, 3, seed=3), None, eps=0.1)
 
 
+@samples_of("gelu_mlp")
+def _(rng):
+    yield call(spread(2, 3), spread(4, 3, seed=1), spread(2, 4, seed=2), spread(4, seed=3),
+               spread(2, seed=4))  # fmt: skip
+    yield call(spread(1, 2, 2), spread(8, 2, seed=1), spread(3, 8, seed=2), None, None)
+    yield call(spread(3), spread(2, 3, seed=1), spread(1, 2, seed=2), None, spread(1, seed=4))
+
+
 @samples_of("linear_cross_entropy")
 def _(rng):
     kept = {"ignore_index": -1, "ahead": True}

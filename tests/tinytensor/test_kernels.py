@@ -103,6 +103,12 @@ CASES = {
     "linear": lambda rng, d, n: (
         nn._linear, [numbers(rng, d, n, 30), numbers(rng, d, 70, 30), numbers(rng, d, 70)], {}
     ),
+    "gelu_mlp": lambda rng, d, n: (
+        fused._gelu_mlp,
+        [numbers(rng, d, n, 3, 20), numbers(rng, d, 70, 20) / 4, numbers(rng, d, 33, 70) / 8,
+         *([numbers(rng, d, 70), numbers(rng, d, 33)] if n % 3 else [None, None])],
+        {},
+    ),
     "matmul": lambda rng, d, n: (
         linalg._matmul, [numbers(rng, d, 2, n, 30), numbers(rng, d, 30, 50)], {}
     ),
@@ -201,7 +207,7 @@ def test_kernels_equal_their_references(name, n, dtype, count, seed):
         np.testing.assert_array_equal(ours, same)
 
 
-@pytest.mark.parametrize("name", ["layer_norm", "add_layer_norm", "rms_norm", "add_rms_norm"])
+@pytest.mark.parametrize("name", ["layer_norm", "add_layer_norm", "rms_norm", "add_rms_norm", "gelu_mlp"])
 def test_kernels_save_what_their_references_save(name):
     op, arrays, static = CASES[name](np.random.default_rng(0), "float64", 101)
     *_, saved = op.op.implementations["numpy"](np, *arrays, **static)

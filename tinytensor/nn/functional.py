@@ -28,7 +28,8 @@ from ..ops.embedding_bag import embedding_bag
 from ..ops.index import embedding, one_hot
 from ..ops.inplace import assign as _assign
 from ..ops.fused import (
-    add_layer_norm, add_rms_norm, cached_attention, fused_linear_cross_entropy, packed_attention,
+    add_layer_norm, add_rms_norm, cached_attention, fused_linear_cross_entropy, gelu_mlp,
+    packed_attention,
 )  # fmt: skip
 from ..ops.interpolate import interpolate
 from ..ops.length import cosine_similarity, normalize, pairwise_distance
@@ -89,9 +90,9 @@ __all__ = [
     "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_embedding_loss",
     "cosine_similarity", "cross_entropy", "dropout", "dropout1d", "dropout2d", "dropout3d",
     "elu", "embedding", "embedding_bag", "fold", "fused_linear_cross_entropy",
-    "gaussian_nll_loss", "gelu", "glu", "group_norm", "hardshrink", "hardsigmoid", "hardswish",
-    "hardtanh", "hinge_embedding_loss", "huber_loss", "instance_norm", "interpolate", "kl_div",
-    "l1_loss", "layer_norm", "leaky_relu", "linear", "local_response_norm", "log_softmax",
+    "gaussian_nll_loss", "gelu", "gelu_mlp", "glu", "group_norm", "hardshrink", "hardsigmoid",
+    "hardswish", "hardtanh", "hinge_embedding_loss", "huber_loss", "instance_norm", "interpolate",
+    "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "local_response_norm", "log_softmax",
     "logsigmoid", "margin_ranking_loss", "max_pool1d", "max_pool2d", "max_pool3d",
     "max_unpool1d", "max_unpool2d", "max_unpool3d", "mish", "mse_loss",
     "multilabel_soft_margin_loss", "nll_loss", "normalize", "one_hot", "packed_attention",

@@ -51,6 +51,10 @@ class Linear(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.weight, self.bias)
 
+    def is_plain(self) -> bool:
+        """Is calling it F.linear and nothing else: no subclass, no hooks?"""
+        return type(self) is Linear and not self._hooks
+
     def extra_repr(self) -> str:
         bias = self.bias is not None
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={bias}"

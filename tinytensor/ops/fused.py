@@ -11,8 +11,10 @@ from .. import random
 from ..autograd import user_line, wrap
 from ..backend import namespace_of, using
 from ..errors import ArgumentError, GraphError, ShapeError
+from ..messages import one_dtype
 from ..modes import is_grad_enabled
 from ..op import Saved, op
+from .activations import gelu
 from .cross_entropy import _cross_entropy, check_targets, cross_entropy
 from .linalg import as_rows
 from .losses import check_losses
@@ -170,6 +172,54 @@ def _check_sum(name, input, residual, normalized_shape, **parameters):
             f"{name}: input {a} and residual {b} must have one shape, and normalized_shape "
             f"{shape} one dimension"
         )
+
+
+# ------------------------------------------------------------------------------ the GELU MLP
+
+
+@op
+def _gelu_mlp(xp, x, fc, proj, fc_bias=None, proj_bias=None):
+    """out = gelu(x fc^T + fc_bias) proj^T + proj_bias;  x (..., k), fc (h, k), proj (m, h)
+
+    gelu is that of approximate='tanh'
+    """
+    pre = _linear.op.forward(xp, as_rows(x), fc, fc_bias)  # (n, h)
+    hidden = gelu.on(xp, pre, approximate="tanh")
+    out = _linear.op.forward(xp, hidden, proj, proj_bias).reshape((*x.shape[:-1], proj.shape[0]))
+    return out, Saved(pre=pre, hidden=hidden)
+
+
+@_gelu_mlp.rule("x", "fc", "proj", "fc_bias", "proj_bias")
+def _(xp, g, x, fc, proj, fc_bias, proj_bias, pre, hidden):
+    g, rules = as_rows(g), _linear.op.rules
+    dx, d_weight, d_bias = (rules[name].function for name in ("x", "weight", "bias"))
+    d_pre = gelu.op.rules["x"].function(xp, dx(g, proj), pre, "tanh")
+    return (
+        dx(d_pre, fc).reshape(x.shape), d_weight(xp, d_pre, x), d_weight(xp, g, hidden),
+        None if fc_bias is None else d_bias(d_pre), None if proj_bias is None else d_bias(g),
+    )  # fmt: skip
+
+
+def gelu_mlp(input, fc_weight, fc_bias, proj_weight, proj_bias):
+    """linear(gelu(linear(input, fc_weight, fc_bias), approximate="tanh"), proj_weight, proj_bias)
+
+    input (..., k), fc_weight (h, k), fc_bias (h,) or None, proj_weight (m, h), proj_bias (m,) or
+    None. Where there is a kernel for it, GELU and its gradient cost no visit to memory.
+    """
+    op = _gelu_mlp.op
+    if op.implementations[namespace_of(input.array).__name__] is op.forward:
+        hidden = gelu(linear(input, fc_weight, fc_bias), approximate="tanh")
+        return linear(hidden, proj_weight, proj_bias)
+    check_linear("gelu_mlp", input, fc_weight, fc_bias)
+    one_dtype("gelu_mlp", input=input, proj_weight=proj_weight, proj_bias=proj_bias)
+    h, m = fc_weight.array.shape[0], proj_weight.array.shape[0]
+    for name, t, shape in (("proj_weight", proj_weight, (m, h)), ("proj_bias", proj_bias, (m,))):
+        if t is not None and tuple(t.array.shape) != shape:
+            raise ShapeError(
+                f"gelu_mlp: {name} {tuple(t.array.shape)} must be {shape} after fc_weight "
+                f"{tuple(fc_weight.array.shape)}"
+            )
+    return _gelu_mlp(input, fc_weight, proj_weight, fc_bias, proj_bias)
 
 
 # ------------------------------------------------------------------------------ linear, then loss

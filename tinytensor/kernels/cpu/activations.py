@@ -63,7 +63,7 @@ def _silu_slope_rows(g: np.ndarray, x: np.ndarray, out: np.ndarray, dx: np.ndarr
     dx *= g
 
 
-def _gelu_rows(x: np.ndarray, out: np.ndarray) -> None:
+def gelu_rows(x: np.ndarray, out: np.ndarray) -> None:
     """out = gelu(x)"""
     np.multiply(x, x, out)
     out *= -0.044715 * _C
@@ -72,7 +72,7 @@ def _gelu_rows(x: np.ndarray, out: np.ndarray) -> None:
     _over_sigmoid(x, out)
 
 
-def _gelu_slope_rows(g: np.ndarray, x: np.ndarray, out: np.ndarray, dx: np.ndarray) -> None:
+def gelu_slope_rows(g: np.ndarray, x: np.ndarray, out: np.ndarray, dx: np.ndarray) -> None:
     """dx = g * gelu'(x);  gelu' = s + (x - out) s 2u'"""
     s = np.multiply(x, x)
     tiny = not s.min() > 1e-30
@@ -126,7 +126,7 @@ def _(xp: Any, x: Any, *, approximate: str = "none") -> Any:
     if approximate != "tanh" or not plain(x):
         return _gelu(xp, x, approximate=approximate)
     out = np.empty_like(x)
-    by_blocks(_gelu_rows, x, out)
+    by_blocks(gelu_rows, x, out)
     return out
 
 
@@ -135,5 +135,5 @@ def _(xp: Any, g: Any, x: Any, out: Any, approximate: str) -> Any:
     if approximate != "tanh" or not plain(g, x, out):
         return _gelu_rule(xp, g, x, approximate)
     dx = np.empty_like(x)
-    by_blocks(_gelu_slope_rows, g, x, out, dx)
+    by_blocks(gelu_slope_rows, g, x, out, dx)
     return dx
