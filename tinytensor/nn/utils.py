@@ -11,9 +11,12 @@ import numpy as np
 from .. import backend
 from ..autograd import Variable, no_grad, wrap
 from ..errors import ArgumentError, NonFiniteError, ShapeError
-from ..kernels.threads import parallel
+from ..kernels.threads import one_blas_thread, parallel
 from ..ops.shape import cat
 from ..tensor import Tensor
+
+
+ALONE = 2_000_000  # elements: below, threads would only wait for each other's Python
 
 
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -93,7 +96,13 @@ def _each(f: Callable[[Any], Any], arrays: list) -> list:
     def run(i: int) -> None:
         results[i] = f(arrays[i])
 
-    parallel(run, sorted(range(len(arrays)), key=lambda i: -arrays[i].size))
+    order = sorted(range(len(arrays)), key=lambda i: -arrays[i].size)
+    if sum(a.size for a in arrays) < ALONE:
+        with one_blas_thread():
+            for i in order:
+                run(i)
+    else:
+        parallel(run, order)
     return results
 
 

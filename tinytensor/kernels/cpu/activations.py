@@ -90,7 +90,7 @@ def _(xp: Any, x: Any) -> Any:
     if not plain(x):
         return _relu(xp, x)
     out = np.empty_like(x)
-    by_blocks(lambda x, out: np.maximum(x, 0, out=out), x, out)
+    by_blocks(lambda x, out: np.maximum(x, 0, out=out), x, out, visits=3)
     return out
 
 
@@ -99,7 +99,7 @@ def _(g: Any, out: Any) -> Any:
     if not plain(g, out):
         return _relu_rule(g, out)
     dx = np.empty_like(out)
-    by_blocks(_relu_slope_rows, g, out, dx)
+    by_blocks(_relu_slope_rows, g, out, dx, visits=5)
     return dx
 
 
@@ -126,7 +126,7 @@ def _(xp: Any, x: Any, *, approximate: str = "none") -> Any:
     if approximate != "tanh" or not plain(x):
         return _gelu(xp, x, approximate=approximate)
     out = np.empty_like(x)
-    by_blocks(gelu_rows, x, out)
+    by_blocks(gelu_rows, x, out, visits=15)
     return out
 
 
@@ -135,5 +135,5 @@ def _(xp: Any, g: Any, x: Any, out: Any, approximate: str) -> Any:
     if approximate != "tanh" or not plain(g, x, out):
         return _gelu_rule(xp, g, x, approximate)
     dx = np.empty_like(x)
-    by_blocks(gelu_slope_rows, g, x, out, dx)
+    by_blocks(gelu_slope_rows, g, x, out, dx, visits=15)
     return dx

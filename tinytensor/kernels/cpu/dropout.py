@@ -14,6 +14,8 @@ from ...ops import nn
 from ..threads import parallel
 from .blocks import plain, row_blocks
 
+DRAWN = 20  # visits to a number that a random one takes as long as
+
 _dropout = nn._dropout.op.forward
 _dropout_rule = nn._dropout.op.rules["x"].function
 
@@ -27,7 +29,7 @@ def _dropped(x: Any, p: float, key: Any) -> Any:
         np.multiply(flat[s], keep, out=result[s])
         result[s] *= x.dtype.type(1 / (1 - p))
 
-    parallel(block, row_blocks(flat.size, x.itemsize))
+    parallel(block, row_blocks(flat.size, x.itemsize, DRAWN))
     return out
 
 
