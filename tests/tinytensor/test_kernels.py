@@ -217,6 +217,25 @@ def test_kernels_save_what_their_references_save(name):
         np.testing.assert_allclose(saved[key], expected[key], rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(1300, 1311), (7, 3)])
+def test_gradients_that_come_together_are_added_in_place(count, shape):
+    """Of one leaf with three consumers, and with those of a backward before."""
+    threads.set_num_threads(count)
+    rng = np.random.default_rng(count)
+    w = tt.tensor(numbers(rng, "float32", *shape), requires_grad=True)
+    factors = [tt.tensor(numbers(rng, "float32", *shape)) for _ in range(3)]
+    for times in (1, 2):
+        sum((w * f).sum() for f in factors).backward()
+        expected = times * sum(f.numpy() for f in factors)
+        np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-5, atol=1e-5)
+    before = w.grad.array
+    (w * factors[0].t().contiguous().t()).sum().backward()  # in another order of memory
+    assert w.grad.array is before
+    expected = expected + factors[0].numpy()
+    np.testing.assert_allclose(before, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_row_blocks_cover_all_rows_once():
     for rows, row_bytes in ((0, 4), (1, 4), (1000, 512), (7, 10**9)):
         blocks = row_blocks(rows, row_bytes)
