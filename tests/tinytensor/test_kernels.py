@@ -66,6 +66,9 @@ CASES = {
     "gelu": lambda rng, d, n: (
         activations.gelu, [with_zeros(rng, d, n, 37)], {"approximate": "tanh"}
     ),
+    "gelu, exact": lambda rng, d, n: (
+        activations.gelu, [with_zeros(rng, d, n, 37, 5)], {"approximate": "none"}
+    ),
     "softmax": lambda rng, d, n: (nn._softmax, [9 * numbers(rng, d, n, 3, 61)], {"dim": 2}),
     "softmax, not the last axis": lambda rng, d, n: (
         nn._softmax, [9 * numbers(rng, d, 3, n, 7)], {"dim": n % 2}
@@ -287,6 +290,13 @@ def test_parallel_inside_parallel_and_from_several_threads():
     for t in callers:
         t.join(20)
     assert sorted(done) == sorted([(i, j) for i in range(4) for j in range(3)] * 4)
+
+
+def test_blas_is_held_to_one_thread_where_we_work_alone():
+    threads.set_num_threads(2)
+    depths = []
+    threads.parallel(lambda block: depths.append(threads._held.depth), [0])
+    assert depths == [1] and threads._held.depth == 0
 
 
 def test_the_number_of_threads_is_checked():

@@ -11,7 +11,7 @@ import numpy as np
 from .. import backend
 from ..autograd import Variable, no_grad, wrap
 from ..errors import ArgumentError, NonFiniteError, ShapeError
-from ..kernels.threads import one_blas_thread, parallel
+from ..kernels.threads import parallel
 from ..ops.shape import cat
 from ..tensor import Tensor
 
@@ -93,16 +93,13 @@ def _each(f: Callable[[Any], Any], arrays: list) -> list:
         return [f(a) for a in arrays]
     results: list = [None] * len(arrays)
 
-    def run(i: int) -> None:
-        results[i] = f(arrays[i])
+    def run(some: list[int]) -> None:
+        for i in some:
+            results[i] = f(arrays[i])
 
     order = sorted(range(len(arrays)), key=lambda i: -arrays[i].size)
-    if sum(a.size for a in arrays) < ALONE:
-        with one_blas_thread():
-            for i in order:
-                run(i)
-    else:
-        parallel(run, order)
+    alone = sum(a.size for a in arrays) < ALONE
+    parallel(run, [order] if alone else [[i] for i in order])
     return results
 
 

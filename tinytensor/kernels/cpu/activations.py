@@ -123,17 +123,23 @@ def _(xp: Any, g: Any, x: Any, out: Any) -> Any:
 
 @activations.gelu.kernel("cpu")
 def _(xp: Any, x: Any, *, approximate: str = "none") -> Any:
-    if approximate != "tanh" or not plain(x):
+    if not plain(x):
         return _gelu(xp, x, approximate=approximate)
     out = np.empty_like(x)
-    by_blocks(gelu_rows, x, out, visits=15)
+    if approximate == "tanh":
+        by_blocks(gelu_rows, x, out, visits=15)
+    else:
+        by_blocks(lambda x, out: np.copyto(out, _gelu(np, x, approximate=approximate)), x, out)
     return out
 
 
 @activations.gelu.kernel("cpu", "x")
 def _(xp: Any, g: Any, x: Any, out: Any, approximate: str) -> Any:
-    if approximate != "tanh" or not plain(g, x, out):
+    if not plain(g, x, out):
         return _gelu_rule(xp, g, x, approximate)
     dx = np.empty_like(x)
-    by_blocks(gelu_slope_rows, g, x, out, dx, visits=15)
+    if approximate == "tanh":
+        by_blocks(gelu_slope_rows, g, x, out, dx, visits=15)
+    else:
+        by_blocks(lambda g, x, dx: np.copyto(dx, _gelu_rule(np, g, x, approximate)), g, x, dx)
     return dx
