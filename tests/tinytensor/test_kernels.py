@@ -210,7 +210,9 @@ def test_kernels_equal_their_references(name, n, dtype, count, seed):
         np.testing.assert_array_equal(ours, same)
 
 
-@pytest.mark.parametrize("name", ["layer_norm", "add_layer_norm", "rms_norm", "add_rms_norm", "gelu_mlp"])
+@pytest.mark.parametrize(
+    "name", ["layer_norm", "add_layer_norm", "rms_norm", "add_rms_norm", "gelu_mlp"]
+)
 def test_kernels_save_what_their_references_save(name):
     op, arrays, static = CASES[name](np.random.default_rng(0), "float64", 101)
     *_, saved = op.op.implementations["numpy"](np, *arrays, **static)

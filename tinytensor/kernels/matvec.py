@@ -2,9 +2,10 @@
 
 Memory sets the pace. One row is a matrix-vector product, which BLAS's own threads do best: they
 wait for each other by spinning, so that no time is lost between the dozens of products of a token.
-Where another program has the cores, that is the worst way to wait, and one thread takes over: for
-a moment, since it may have been a hiccup, then for longer and longer, as long as it is so. The result is the same to the last bit: each number of it is one dot product, and OpenBLAS
-forms them four at a time, so what is left over when threads share them by fours comes last.
+Where another program has the cores, that is the worst way to wait, and one thread takes over: for a
+moment, since it may have been a hiccup, then for longer and longer, as long as it is so. The result
+is the same to the last bit: each number of it is one dot product, and OpenBLAS forms them four at a
+time, so what is left over when threads share them by fours comes last.
 """
 
 from __future__ import annotations

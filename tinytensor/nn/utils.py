@@ -15,7 +15,6 @@ from ..kernels.threads import parallel
 from ..ops.shape import cat
 from ..tensor import Tensor
 
-
 ALONE = 2_000_000  # elements: below, threads would only wait for each other's Python
 
 

@@ -19,7 +19,14 @@ from .cross_entropy import _cross_entropy, check_targets, cross_entropy
 from .linalg import as_rows
 from .losses import check_losses
 from .nn import (
-    _attention, _last_dims, _layer_norm, _linear, _rms_norm, check_linear, linear, rms_eps,
+    _attention,
+    _last_dims,
+    _layer_norm,
+    _linear,
+    _rms_norm,
+    check_linear,
+    linear,
+    rms_eps,
 )  # fmt: skip
 
 # ------------------------------------------------------------------------------ attention

@@ -9,5 +9,6 @@ same saved values. Anything unusual (float16, odd shapes) goes to the reference 
 """
 
 from . import (
-    activations, attention, dropout, elementwise, embedding, linear_cross_entropy, mlp, norm, softmax,
+    activations, attention, dropout, elementwise, embedding, linear_cross_entropy, mlp, norm,
+    softmax,
 )  # fmt: skip

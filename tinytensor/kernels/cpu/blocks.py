@@ -34,7 +34,11 @@ def by_blocks(function: Callable[..., object], *arrays: np.ndarray, visits: int 
     """function(*parts) for each block of arrays of one size, flat: what is done to each number."""
     flat = [a.reshape(-1) for a in arrays]
     blocks = row_blocks(flat[0].size, flat[0].itemsize, visits)
-    parallel(lambda s: function(*[a[s] for a in flat]), blocks)
+
+    def block(s: slice) -> None:
+        function(*[a[s] for a in flat])
+
+    parallel(block, blocks)
 
 
 def plain(*arrays: np.ndarray | None) -> bool:

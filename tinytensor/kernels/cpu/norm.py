@@ -121,15 +121,14 @@ def _forward_one(x: Any, residual: Any, weight: Any, bias: Any, eps: float) -> t
     row, width = total.reshape(-1), x.shape[-1]
     mean = row.dot(_share(width, x.dtype)[:, 0])
     centered = row - mean
-    inv_std = 1 / math.sqrt(centered.dot(centered) / width + eps)
-    centered *= inv_std
+    inv = 1 / math.sqrt(centered.dot(centered) / width + eps)
+    centered *= inv
     if weight is not None:
         centered *= weight
     if bias is not None:
         centered += bias
     shape = (*x.shape[:-1], 1)
-    mean, inv_std = mean.reshape(shape), np.full(shape, inv_std, x.dtype)
-    return centered.reshape(x.shape), total, mean, inv_std
+    return centered.reshape(x.shape), total, mean.reshape(shape), np.full(shape, inv, x.dtype)
 
 
 def _backward(g: Any, g_total: Any, x: Any, weight: Any, mean: Any, inv_std: Any) -> tuple:
