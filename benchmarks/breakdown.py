@@ -73,6 +73,7 @@ def _flops(of: Shape) -> dict[str, Callable]:
     """By the name of a timed function, the operations of one call, from its arrays."""
     c = of.config
     attention = 2 * of.tokens * c.block_size * c.n_embd  # forward: two products, half of them seen
+    mlp = 2 * of.tokens * 8 * c.n_embd**2  # forward: C to 4C and back
 
     def linear(arrays: list) -> float:  # forward: x, weight first; backward: g, x, weight
         weight = next(a for a in arrays if a.ndim == 2)
@@ -81,6 +82,8 @@ def _flops(of: Shape) -> dict[str, Callable]:
     return {
         "linear forward": linear,
         "linear backward": lambda arrays: 2 * linear(arrays),
+        "gelu_mlp forward": lambda arrays: mlp,
+        "gelu_mlp backward": lambda arrays: 2 * mlp,
         "packed_attention forward": lambda arrays: attention,
         "packed_attention backward": lambda arrays: 2 * attention,
         "linear_cross_entropy forward": lambda a: 6 * of.tokens * c.vocab_size * c.n_embd,

@@ -241,6 +241,23 @@ def test_gradients_that_come_together_are_added_in_place(count, shape):
     np.testing.assert_allclose(before, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("wanted", [(0,), (1, 3), (2, 4), (4,), (0, 1, 2)], ids=str)
+def test_gelu_mlp_with_frozen_weights(wanted):
+    op, arrays, static = CASES["gelu_mlp"](np.random.default_rng(0), "float64", 100)
+
+    def grads():
+        tensors = [tt.tensor(a, requires_grad=i in wanted) for i, a in enumerate(arrays)]
+        op(*tensors, **static).sum().backward()
+        return [None if t.grad is None else t.grad.numpy() for t in tensors]
+
+    ours = grads()
+    with reference(op):
+        expected = grads()
+    for i, (g, e) in enumerate(zip(ours, expected)):
+        assert (g is None) == (e is None) == (i not in wanted)
+        assert g is None or np.testing.assert_allclose(g, e, rtol=1e-10, atol=1e-10) is None
+
+
 def test_row_blocks_cover_all_rows_once():
     for rows, row_bytes in ((0, 4), (1, 4), (1000, 512), (7, 10**9)):
         blocks = row_blocks(rows, row_bytes)

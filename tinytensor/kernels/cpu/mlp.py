@@ -64,30 +64,36 @@ def _(xp: Any, x: Any, fc: Any, proj: Any, fc_bias: Any = None, proj_bias: Any =
 
 @fused._gelu_mlp.kernel("cpu", "x", "fc", "proj", "fc_bias", "proj_bias")
 def _(
-    xp: Any, g: Any, x: Any, fc: Any, proj: Any, fc_bias: Any, proj_bias: Any, pre: Any, hidden: Any
-) -> Any:
+    xp: Any, g: Any, x: Any, fc: Any, proj: Any, fc_bias: Any, proj_bias: Any, pre: Any,
+    hidden: Any, needs: Any,
+) -> Any:  # fmt: skip
     if not plain(g, x, fc, proj):
         return _mlp_rule(xp, g, x, fc, proj, fc_bias, proj_bias, pre, hidden)
+    needs_x, *of_weights = needs
     grad, rows, work = as_rows(g), as_rows(x), x.size * len(fc)
-    d_pre, dx = np.empty_like(pre), np.empty_like(rows)
+    d_pre, dx = np.empty_like(pre), np.empty_like(rows) if needs_x else None
 
     def by_rows(s: slice) -> None:
         d_hidden = grad[s] @ proj
         _in_pieces(gelu_slope_rows, d_hidden, pre[s], hidden[s], d_pre[s])
-        np.matmul(d_pre[s], fc, out=dx[s])
+        if dx is not None:
+            np.matmul(d_pre[s], fc, out=dx[s])
 
-    d_fc, d_proj = np.empty_like(fc), np.empty_like(proj)
-    biases = [None if b is None else np.empty_like(b) for b in (fc_bias, proj_bias)]
+    d_fc, d_proj, *biases = (
+        np.empty_like(a) if need else None
+        for a, need in zip((fc, proj, fc_bias, proj_bias), of_weights)
+    )
     ones = np.ones(len(rows), x.dtype)
 
-    def by_weights(which: tuple) -> None:
+    def by_columns(which: tuple) -> None:
         s, of_out, inputs, dw, db = which
-        np.matmul(of_out[:, s].T, inputs, out=dw[s])
+        if dw is not None:
+            np.matmul(of_out[:, s].T, inputs, out=dw[s])
         if db is not None:
             np.matmul(ones, of_out[:, s], out=db[s])
 
-    products = ((d_pre, rows, d_fc, biases[0]), (grad, hidden, d_proj, biases[1]))
+    sums = ((d_pre, rows, d_fc, biases[0]), (grad, hidden, d_proj, biases[1]))
     with one_blas_thread():
         parallel(by_rows, cut_work(len(rows), work))
-        parallel(by_weights, [(s, *p) for p in products for s in cut_work(len(p[2]), work)])
-    return dx.reshape(x.shape), d_fc, d_proj, *biases
+        parallel(by_columns, [(s, *p) for p in sums for s in cut_work(p[0].shape[1], work)])
+    return dx if dx is None else dx.reshape(x.shape), d_fc, d_proj, *biases

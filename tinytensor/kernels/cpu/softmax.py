@@ -5,6 +5,7 @@ A row's sum is a product with ones, which BLAS makes twice as fast as np.sum.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from ...ops import cross_entropy, nn
 from ...ops.linalg import as_rows
 from ..threads import parallel
 from .blocks import plain, row_blocks
+
+VISITS = 14  # to each number, see row_blocks
 
 _softmax, _softmax_rule = nn._softmax.op.forward, nn._softmax.op.rules["x"].function
 _log_softmax = nn._log_softmax.op.forward
@@ -26,29 +29,32 @@ def _last(dim: int, *arrays: Any) -> bool:
     return arrays[0].ndim > 0 and dim in (-1, arrays[0].ndim - 1) and plain(*arrays)
 
 
-def _blocks(rows: np.ndarray) -> list[slice]:
-    return row_blocks(len(rows), rows.strides[0])
+def _by_rows(function: Callable[..., object], *arrays: np.ndarray) -> None:
+    """function(*parts) for each block of rows of arrays of one shape"""
+    rows = [as_rows(a) for a in arrays]
+
+    def block(s: slice) -> None:
+        function(*[r[s] for r in rows])
+
+    parallel(block, row_blocks(len(rows[0]), rows[0].strides[0], VISITS))
 
 
-def _ones(rows: np.ndarray) -> np.ndarray:
-    return np.ones((rows.shape[1], 1), rows.dtype)
+def _ones(x: np.ndarray) -> np.ndarray:
+    return np.ones((x.shape[-1], 1), x.dtype)
 
 
 @nn._softmax.kernel("cpu")
 def _(xp: Any, x: Any, *, dim: int) -> Any:
     if not _last(dim, x):
         return _softmax(xp, x, dim=dim)
-    out = np.empty_like(x)
-    rows, result = as_rows(x), as_rows(out)
-    ones = _ones(rows)
+    out, ones = np.empty_like(x), _ones(x)
 
-    def block(s: slice) -> None:
-        e = result[s]
-        np.subtract(rows[s], rows[s].max(axis=1, keepdims=True), e)
+    def block(x: Any, e: Any) -> None:
+        np.subtract(x, x.max(axis=1, keepdims=True), e)
         np.exp(e, e)
         e *= 1 / (e @ ones)
 
-    parallel(block, _blocks(rows))
+    _by_rows(block, x, out)
     return out
 
 
@@ -57,13 +63,12 @@ def _(xp: Any, g: Any, out: Any, dim: int) -> Any:
     if not _last(dim, g, out):
         return _softmax_rule(xp, g, out, dim)
     dx = np.empty_like(out)
-    grad, rows, d = as_rows(g), as_rows(out), as_rows(dx)
 
-    def block(s: slice) -> None:
-        np.subtract(grad[s], np.vecdot(grad[s], rows[s])[:, None], d[s])
-        d[s] *= rows[s]
+    def block(g: Any, p: Any, d: Any) -> None:
+        np.subtract(g, np.vecdot(g, p)[:, None], d)
+        d *= p
 
-    parallel(block, _blocks(rows))
+    _by_rows(block, g, out, dx)
     return dx
 
 
@@ -71,16 +76,13 @@ def _(xp: Any, g: Any, out: Any, dim: int) -> Any:
 def _(xp: Any, x: Any, *, dim: int) -> Any:
     if not _last(dim, x):
         return _log_softmax(xp, x, dim=dim)
-    out = np.empty_like(x)
-    rows, result = as_rows(x), as_rows(out)
-    ones = _ones(rows)
+    out, ones = np.empty_like(x), _ones(x)
 
-    def block(s: slice) -> None:
-        shifted = result[s]
-        np.subtract(rows[s], rows[s].max(axis=1, keepdims=True), shifted)
+    def block(x: Any, shifted: Any) -> None:
+        np.subtract(x, x.max(axis=1, keepdims=True), shifted)
         shifted -= np.log(np.exp(shifted) @ ones)
 
-    parallel(block, _blocks(rows))
+    _by_rows(block, x, out)
     return out
 
 
@@ -88,16 +90,14 @@ def _(xp: Any, x: Any, *, dim: int) -> Any:
 def _(xp: Any, g: Any, out: Any, dim: int) -> Any:
     if not _last(dim, g, out):
         return _log_softmax_rule(xp, g, out, dim)
-    dx = np.empty_like(out)
-    grad, rows, d = as_rows(g), as_rows(out), as_rows(dx)
-    ones = _ones(rows)
+    dx, ones = np.empty_like(out), _ones(out)
 
-    def block(s: slice) -> None:
-        np.exp(rows[s], d[s])
-        d[s] *= grad[s] @ ones
-        np.subtract(grad[s], d[s], d[s])
+    def block(g: Any, out: Any, d: Any) -> None:
+        np.exp(out, d)
+        d *= g @ ones
+        np.subtract(g, d, d)
 
-    parallel(block, _blocks(rows))
+    _by_rows(block, g, out, dx)
     return dx
 
 
@@ -105,22 +105,20 @@ def _(xp: Any, g: Any, out: Any, dim: int) -> Any:
 def _(xp: Any, logits: Any, *, target: Any, ignore_index: int) -> Any:
     if not plain(logits):
         return _cross_entropy(xp, logits, target=target, ignore_index=ignore_index)
-    kept = target != ignore_index
-    index, ones = target * kept, _ones(logits)
-    lse = np.empty((len(logits), 1), logits.dtype)
-    out = np.empty(len(logits), logits.dtype)
+    kept, ones = (target != ignore_index)[:, None], _ones(logits)
+    losses, lse = np.empty((2, len(logits), 1), logits.dtype)
 
-    def block(s: slice) -> None:
-        top = logits[s].max(axis=1, keepdims=True)
-        e = np.subtract(logits[s], top)
+    def block(x: Any, index: Any, kept: Any, lse: Any, loss: Any) -> None:
+        top = x.max(axis=1, keepdims=True)
+        e = np.subtract(x, top)
         np.exp(e, e)
-        np.log(e @ ones, lse[s])
-        lse[s] += top
-        np.subtract(lse[s, 0], logits[s][np.arange(len(e)), index[s]], out[s])
-        out[s] *= kept[s]
+        np.log(e @ ones, lse)
+        lse += top
+        np.subtract(lse, np.take_along_axis(x, index, 1), loss)
+        loss *= kept
 
-    parallel(block, _blocks(logits))
-    return out, Saved(lse=lse)
+    _by_rows(block, logits, target[:, None] * kept, kept, lse, losses)
+    return losses[:, 0], Saved(lse=lse)
 
 
 @cross_entropy._cross_entropy.kernel("cpu", "logits")
@@ -128,14 +126,13 @@ def _(xp: Any, g: Any, logits: Any, target: Any, ignore_index: int, lse: Any) ->
     if not plain(logits):
         return _cross_entropy_rule(xp, g, logits, target, ignore_index, lse)
     kept = target != ignore_index
-    index, g = target * kept, g * kept
     d = np.empty_like(logits)
 
-    def block(s: slice) -> None:  # g * (softmax - one_hot(target))
-        np.subtract(logits[s], lse[s], d[s])
-        np.exp(d[s], d[s])
-        d[s] *= g[s, None]
-        d[s][np.arange(len(g[s])), index[s]] -= g[s]
+    def block(x: Any, index: Any, g: Any, lse: Any, d: Any) -> None:
+        np.subtract(x, lse, d)
+        np.exp(d, d)
+        d *= g
+        d[np.arange(len(d)), index[:, 0]] -= g[:, 0]
 
-    parallel(block, _blocks(logits))
-    return d
+    _by_rows(block, logits, (target * kept)[:, None], (g * kept)[:, None], lse, d)
+    return d  # g * (softmax - one_hot(target))
