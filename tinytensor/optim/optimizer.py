@@ -135,8 +135,6 @@ class Optimizer:
         """One group, parameter by parameter: the place to do them all at once instead."""
         where = user_line()
         pieces: list[tuple] = []
-        factor = 1.0 if self.grad_scale is None else 1 / self.grad_scale.item()
-        group = {**group, "factor": factor}
         for p in group["params"]:
             if p.grad is None:
                 continue
@@ -148,11 +146,17 @@ class Optimizer:
                     blocks = _blocks(p.array, p.grad.array, moments)
                     pieces += [(numbers, *block) for block in blocks]
                 else:
-                    s = {**group, **numbers, **moments}
-                    self._update(xp, p.array, p.grad.array, s)
+                    s, g = {**group, **numbers, **moments, "factor": 1.0}, p.grad.array
+                    if self.grad_scale is not None:  # stays on the device: nobody waits for it
+                        scale = backend.to_device(self.grad_scale.array, backend.device_of(g))
+                        g = g / scale.astype(g.dtype)
+                    self.update(xp, p.array, g, s, *self._scratch_like(xp, p.array))
             p._version[0] += 1
             p._version[1] = where
-        parallel(lambda job: self._update_together(group, job), _jobs(pieces))
+        if pieces:
+            factor = 1.0 if self.grad_scale is None else 1 / self.grad_scale.item()
+            group = {**group, "factor": factor}
+            parallel(lambda job: self._update_together(group, job), _jobs(pieces))
 
     def _update_together(self, group: dict[str, Any], pieces: list[tuple]) -> None:
         """One update of pieces that share their numbers, put together if they are several."""
@@ -163,7 +167,9 @@ class Optimizer:
                 name: np.concatenate([piece[3][name] for piece in pieces], axis=None)
                 for name in moments
             }
-        self._update(np, x, g, {**group, **numbers, **moments})
+        if group["factor"] != 1 and not self.takes_factor:
+            g = g * group["factor"]
+        self.update(np, x, g, {**group, **numbers, **moments}, *self._scratch_like(np, x))
         if len(pieces) > 1:
             start = 0
             for _, own, _, kept in pieces:
@@ -171,11 +177,6 @@ class Optimizer:
                 own[...] = x[part].reshape(own.shape)
                 for name, moment in kept.items():
                     moment[...] = moments[name][part].reshape(own.shape)
-
-    def _update(self, xp: Any, x: Any, g: Any, s: dict[str, Any]) -> None:
-        if s["factor"] != 1 and not self.takes_factor:
-            g = g * s["factor"]
-        self.update(xp, x, g, s, *self._scratch_like(xp, x))
 
     def _scratch_like(self, xp: Any, x: Any) -> tuple[Any, Any]:
         """Two arrays like x, over memory that every update on this thread uses again."""
