@@ -52,6 +52,7 @@ def cases(size: Size) -> dict[str, Case]:
         "layer_norm": ([x, vector, vector], {}),
         "add_layer_norm": ([x, x, vector, vector], {}),
         "rms_norm": ([x, vector], {}),
+        "add_rms_norm": ([x, x, vector], {}),
         "gelu": ([wide], {"approximate": "tanh"}),
         "silu": ([wide], {}),
         "relu": ([wide], {}),

@@ -151,16 +151,20 @@ def training_step(
     def step() -> Any:
         optimizer.zero_grad()
         loss = loss_of()
-        if scaler is None:
-            loss.backward()
+        if scaler is not None:
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
             lib.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             return loss.detach()
-        scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)
-        lib.nn.utils.clip_grad_norm_(parameters, 1.0)
-        scaler.step(optimizer)
-        scaler.update()
+        loss.backward()
+        if lib is tt:  # as gpt.train clips: in the optimizer's own pass
+            norm = tt.nn.utils.get_total_norm([p.grad for p in parameters])
+            optimizer.grad_scale = (norm + 1e-6).clamp(min=1)
+        else:
+            lib.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
         return loss.detach()
 
     return Captured(step, lib.cuda) if how.graph and on_cuda else step

@@ -70,6 +70,8 @@ class Reading:
         every = slice(None)
         which = every if len(self.rows) == len(cache.length) else self.rows
         self.seen = (which, every, slice(end))
+        # where the one new token of every row goes; None where it is not that simple
+        self.slot = first if self.even and T == 1 and which is every else None
         if self.even:
             self.index: tuple = (which, every, slice(first, end))
         else:  # index arrays around a slice put their axes first: (b, T, nh, hs)
@@ -113,7 +115,7 @@ class LayerReading:
 
     def __init__(self, reading: Reading, keys: tt.Tensor, values: tt.Tensor):
         self.reading, self.keys, self.values = reading, keys, values
-        self.mask, self.is_causal = reading.mask, reading.is_causal
+        self.mask, self.is_causal, self.slot = reading.mask, reading.is_causal, reading.slot
 
     def extend(self, k: tt.Tensor, v: tt.Tensor) -> tuple[tt.Tensor, tt.Tensor]:
         """Keep k and v (b, nh, T, hs); return the keys and values of all tokens up to them."""

@@ -47,6 +47,7 @@ class Documents:
 
     is_causal = False  # the mask says it
     fresh = True
+    slot = None  # nothing is kept
 
     def __init__(self, ids: np.ndarray, device: Any):
         self.ids, self.device = ids, device

@@ -50,6 +50,8 @@ class CausalSelfAttention(nn.Module):
 
     def read_on(self, qkv: tt.Tensor, past: LayerReading) -> tt.Tensor:
         """The same where not every earlier token is seen, or a cache holds what is."""
+        if past.slot is not None and not (self.training or tt.is_grad_enabled()):
+            return F.cached_attention(qkv, self.n_head, past.keys, past.values, past.slot)
         B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
         heads = qkv.view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, nh, hs)
         q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)  # (B, nh, T, hs) each

@@ -7,7 +7,6 @@ reads there. What the steps were is kept, and heard later, by one reading for al
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,15 +35,26 @@ class Update:
         self.unheard: list[Left] = []
 
     def __call__(self, step: int, loss: tt.Tensor, rng: tuple[int, int]) -> tt.Tensor:
-        state = self.state
-        norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.clip or math.inf)
+        state, norm = self.state, self.norm()
         if state.guard.allows(loss, norm):
+            # clipped in the optimizer's own pass over the gradients
+            state.optimizer.grad_scale = self.divisor(norm)
             state.optimizer.step()
+            state.optimizer.grad_scale = None
             if state.ema:
                 state.ema.update(step + 1)
         else:
             self.unheard.append((step, rng))
         return norm
+
+    def norm(self) -> tt.Tensor:
+        """Of all gradients together."""
+        grads = [p.grad for p in self.state.model.parameters() if p.grad is not None]
+        return nn.utils.get_total_norm(grads)
+
+    def divisor(self, norm: tt.Tensor) -> tt.Tensor | None:
+        """What clipping divides the gradients by."""
+        return ((norm + 1e-6) / self.clip).clamp(min=1) if self.clip else None
 
     def left_out(self) -> Iterator[Left]:
         """Those since one asked last, one by one: the guard stands where each of them left it."""
@@ -77,17 +87,15 @@ class DeviceUpdate(Update):
     @tt.no_grad()
     def apply(self, loss: tt.Tensor) -> Done:
         """The device's part, the same for all steps: a graph may hold it."""
-        state, optimizer, scaler = self.state, self.state.optimizer, self.state.scaler
-        grads = [p.grad for p in state.model.parameters() if p.grad is not None]
-        norm, scale = nn.utils.get_total_norm(grads), self.one
+        optimizer, scaler = self.state.optimizer, self.state.scaler
+        norm, scale = self.norm(), self.one
         if scaler:
             scale = scaler.scale(self.one)
             norm = norm / scale
         shut = self.gate.shut(loss, norm, scale if scaler else None)
         told = tt.stack([loss, norm, scale])
         optimizer.found_inf = shut
-        if self.clip:
-            optimizer.grad_scale = ((norm + 1e-6) / self.clip).clamp(min=1)
+        optimizer.grad_scale = self.divisor(norm)
         if scaler:
             scaler.step(optimizer)
             scaler.update()

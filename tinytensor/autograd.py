@@ -30,6 +30,7 @@ from .node import Node as Node
 from .node import Port as Port
 from .node import Variable as Variable
 from .node import format_line as format_line
+from .node import late
 from .node import unbroadcast as unbroadcast
 from .node import user_line as user_line
 from .node import wrap as wrap
@@ -99,7 +100,7 @@ def _walk(
         if type(r) is not ndarray:
             follow(r)
         if node in ours and r.ndim:
-            pending[node] += r
+            late.add_into(pending[node], r)
         else:
             total = pending[node] + r
             pending[node] = np.asarray(total) if isinstance(total, np.generic) else total
@@ -190,8 +191,7 @@ def _deliver(leaf: Any, g: Any, ours: bool, create_graph: bool) -> None:
     elif leaf.grad.requires_grad:
         leaf.grad = wrap(leaf.grad.array + g)
     else:
-        array = leaf.grad.array
-        array += g
+        late.add_into(leaf.grad.array, g)
         leaf.grad._version[0] += 1
 
 

@@ -28,12 +28,17 @@ def describe(names: list[str], args: tuple) -> str:
 
 def one_dtype(name: str, **tensors: Any) -> None:
     """DtypeError unless all of them (None aside) have one dtype, or autocast gives them one."""
-    taken = (lambda t: t.array.dtype) if mode.autocast is None else mode.autocast.taken
-    given = [(which, taken(t)) for which, t in tensors.items() if t is not None]
-    for which, dtype in given[1:]:
-        if dtype != given[0][1]:
+    taken = None if mode.autocast is None else mode.autocast.taken
+    first = None
+    for which, t in tensors.items():
+        if t is None:
+            continue
+        dtype = t.array.dtype if taken is None else taken(t)
+        if first is None:
+            first, name_of_first = dtype, which
+        elif dtype is not first and dtype != first:
             raise DtypeError(
-                f"{name}: {given[0][0]} is {given[0][1]} and {which} is {dtype}: cast one with "
+                f"{name}: {name_of_first} is {first} and {which} is {dtype}: cast one with "
                 ".to(dtype)"
             )
 

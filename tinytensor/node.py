@@ -6,6 +6,7 @@ the line of the user's file that asked for it.
 
 from __future__ import annotations
 
+import operator
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +69,10 @@ def wrap(array: Any, node: Any = None, requires_grad: bool = False) -> Tensor:
 
 
 class _Late:
-    """What is defined above this file but needed here: NumPy's names over Tensors."""
+    """What is defined above this file but needed here."""
 
-    namespace: Any = None  # set by namespace.py
+    namespace: Any = None  # NumPy's names over Tensors; set by namespace.py
+    add_into: Any = staticmethod(operator.iadd)  # total += g; kernels/cpu: on all threads
 
 
 late = _Late()

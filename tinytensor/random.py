@@ -165,11 +165,17 @@ def integers(xp: Any, key: Key, shape: tuple, low: int, high: int) -> Any:
 def keep_mask(xp: Any, key: Key, shape: tuple, p: float, dtype: Any, start: int = 0) -> Any:
     """Dropout's factor per element: 1/(1-p) with probability 1-p, else 0.
 
-    Elements take half a word each; `start` is where in the stream of `key` the first one stands.
+    `start` is where in the stream of `key` the first element stands.
     """
     if p == 1:
         return xp.zeros(shape, dtype)
-    n, (blocks, skip) = math.prod(shape), divmod(start, 8)
+    keep = kept(xp, key, math.prod(shape), p, start).reshape(shape)
+    return keep.astype(dtype) * np.dtype(dtype).type(1 / (1 - p))
+
+
+def kept(xp: Any, key: Key, count: int, p: float, start: int = 0) -> Any:
+    """Which of `count` elements dropout keeps: True with probability 1-p, half a word for each."""
+    blocks, skip = divmod(start, 8)
     place = key._replace(block=key.block + blocks)
-    halves = words(xp, place, -(-(skip + n) // 2)).view(np.uint32)[skip : skip + n].reshape(shape)
-    return (halves >= np.uint32(round(p * 2**32))).astype(dtype) * np.dtype(dtype).type(1 / (1 - p))
+    halves = words(xp, place, -(-(skip + count) // 2)).view(np.uint32)[skip : skip + count]
+    return halves >= np.uint32(round(p * 2**32))

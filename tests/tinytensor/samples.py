@@ -484,6 +484,12 @@ def _(rng):
     yield call(spread(2, 3), spread(2, 3, seed=1), None, None)
 
 
+@samples_of("add_rms_norm")
+def _(rng):
+    yield call(spread(2, 4), spread(2, 4, seed=3), spread(4, seed=1))
+    yield call(spread(2, 2, 3), spread(2, 2, 3, seed=3), None, eps=0.1)
+
+
 @samples_of("gelu_mlp")
 def _(rng):
     yield call(spread(2, 3), spread(4, 3, seed=1), spread(2, 4, seed=2), spread(4, seed=3),

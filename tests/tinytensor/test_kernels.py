@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import tinytensor as tt
 from tinytensor.kernels import threads
 from tinytensor.kernels.cpu.blocks import row_blocks
-from tinytensor.ops import activations, elementwise, fused, index, linalg, nn
+from tinytensor.ops import activations, cross_entropy, elementwise, fused, index, linalg, nn
 from tinytensor.random import Key
 
 # How far rounding may move a sum of n terms of size 1: a few ulp times sqrt(n), generously.
@@ -55,9 +55,37 @@ def lce(rng, dtype, n, classes, level=0, best=0):
     )
 
 
+def with_zeros(rng, dtype, *shape):
+    """Some numbers are 0, where ReLU has its kink and SiLU's out / x is 0 / 0."""
+    return numbers(rng, dtype, *shape) * (rng.random(shape) < 0.9).astype(dtype)
+
+
 CASES = {
+    "relu": lambda rng, d, n: (activations.relu, [with_zeros(rng, d, n, 37, 5)], {}),
+    "silu": lambda rng, d, n: (activations.silu, [8 * with_zeros(rng, d, n, 37, 5)], {}),
     "gelu": lambda rng, d, n: (
-        activations.gelu, [numbers(rng, d, n, 37)], {"approximate": "tanh"}
+        activations.gelu, [with_zeros(rng, d, n, 37)], {"approximate": "tanh"}
+    ),
+    "gelu, exact": lambda rng, d, n: (
+        activations.gelu, [with_zeros(rng, d, n, 37, 5)], {"approximate": "none"}
+    ),
+    "softmax": lambda rng, d, n: (nn._softmax, [9 * numbers(rng, d, n, 3, 61)], {"dim": 2}),
+    "softmax, not the last axis": lambda rng, d, n: (
+        nn._softmax, [9 * numbers(rng, d, 3, n, 7)], {"dim": n % 2}
+    ),
+    "softmax, masked": lambda rng, d, n: (
+        nn._softmax, [np.where(np.arange(300) > 7 * n, -np.inf, numbers(rng, d, n, 300))],
+        {"dim": 1},
+    ),
+    "log_softmax": lambda rng, d, n: (
+        nn._log_softmax, [99 * numbers(rng, d, n, 3, 61)], {"dim": 2}
+    ),
+    "cross_entropy": lambda rng, d, n: (
+        cross_entropy._cross_entropy, [99 * numbers(rng, d, n, 65)],
+        {"target": np.where(rng.random(n) < 0.2, -1, rng.integers(0, 65, n)), "ignore_index": -1},
+    ),
+    "dropout": lambda rng, d, n: (
+        nn._dropout, [numbers(rng, d, n, 101)], {"p": n % 10 / 10, "key": Key(3, n)}
     ),
     "layer_norm": lambda rng, d, n: (
         nn._layer_norm, [numbers(rng, d, n, 3, 40), *numbers(rng, d, 2, 40)], {"eps": 1e-5}
@@ -78,6 +106,12 @@ CASES = {
     "linear": lambda rng, d, n: (
         nn._linear, [numbers(rng, d, n, 30), numbers(rng, d, 70, 30), numbers(rng, d, 70)], {}
     ),
+    "gelu_mlp": lambda rng, d, n: (
+        fused._gelu_mlp,
+        [numbers(rng, d, n, 3, 20), numbers(rng, d, 70, 20) / 4, numbers(rng, d, 33, 70) / 8,
+         *([numbers(rng, d, 70), numbers(rng, d, 33)] if n % 3 else [None, None])],
+        {},
+    ),
     "matmul": lambda rng, d, n: (
         linalg._matmul, [numbers(rng, d, 2, n, 30), numbers(rng, d, 30, 50)], {}
     ),
@@ -86,6 +120,9 @@ CASES = {
         fused._add_layer_norm,
         [*numbers(rng, d, 2, n, 3, 40), *numbers(rng, d, 2, 40)],
         {"eps": 1e-5},
+    ),
+    "add_rms_norm": lambda rng, d, n: (
+        fused._add_rms_norm, [*numbers(rng, d, 2, n, 3, 40), numbers(rng, d, 40)], {"eps": 1e-5}
     ),
     "linear_cross_entropy": lambda rng, d, n: lce(rng, d, n, 65),
     "linear_cross_entropy, many classes": lambda rng, d, n: lce(rng, d, min(n, 300), 1500),
@@ -174,7 +211,7 @@ def test_kernels_equal_their_references(name, n, dtype, count, seed):
 
 
 @pytest.mark.parametrize(
-    "name", ["layer_norm", "add_layer_norm", "rms_norm"]
+    "name", ["layer_norm", "add_layer_norm", "rms_norm", "add_rms_norm", "gelu_mlp"]
 )
 def test_kernels_save_what_their_references_save(name):
     op, arrays, static = CASES[name](np.random.default_rng(0), "float64", 101)
@@ -183,6 +220,42 @@ def test_kernels_save_what_their_references_save(name):
     assert saved.keys() >= expected.keys()
     for key in expected:
         np.testing.assert_allclose(saved[key], expected[key], rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(1300, 1311), (7, 3)])
+def test_gradients_that_come_together_are_added_in_place(count, shape):
+    """Of one leaf with three consumers, and with those of a backward before."""
+    threads.set_num_threads(count)
+    rng = np.random.default_rng(count)
+    w = tt.tensor(numbers(rng, "float32", *shape), requires_grad=True)
+    factors = [tt.tensor(numbers(rng, "float32", *shape)) for _ in range(3)]
+    for times in (1, 2):
+        sum((w * f).sum() for f in factors).backward()
+        expected = times * sum(f.numpy() for f in factors)
+        np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-5, atol=1e-5)
+    before = w.grad.array
+    (w * factors[0].t().contiguous().t()).sum().backward()  # in another order of memory
+    assert w.grad.array is before
+    expected = expected + factors[0].numpy()
+    np.testing.assert_allclose(before, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("wanted", [(0,), (1, 3), (2, 4), (4,), (0, 1, 2)], ids=str)
+def test_gelu_mlp_with_frozen_weights(wanted):
+    op, arrays, static = CASES["gelu_mlp"](np.random.default_rng(0), "float64", 100)
+
+    def grads():
+        tensors = [tt.tensor(a, requires_grad=i in wanted) for i, a in enumerate(arrays)]
+        op(*tensors, **static).sum().backward()
+        return [None if t.grad is None else t.grad.numpy() for t in tensors]
+
+    ours = grads()
+    with reference(op):
+        expected = grads()
+    for i, (g, e) in enumerate(zip(ours, expected)):
+        assert (g is None) == (e is None) == (i not in wanted)
+        assert g is None or np.testing.assert_allclose(g, e, rtol=1e-10, atol=1e-10) is None
 
 
 def test_row_blocks_cover_all_rows_once():
@@ -236,6 +309,13 @@ def test_parallel_inside_parallel_and_from_several_threads():
     for t in callers:
         t.join(20)
     assert sorted(done) == sorted([(i, j) for i in range(4) for j in range(3)] * 4)
+
+
+def test_blas_is_held_to_one_thread_where_we_work_alone():
+    threads.set_num_threads(2)
+    depths = []
+    threads.parallel(lambda block: depths.append(threads._held.depth), [0])
+    assert depths == [1] and threads._held.depth == 0
 
 
 def test_the_number_of_threads_is_checked():

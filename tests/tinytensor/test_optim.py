@@ -70,6 +70,23 @@ def assert_close(ours, theirs, rtol=1e-12):
 
 
 @pytest.mark.parametrize("name, options", CASES, ids=str)
+def test_grad_scale_divides_the_gradients(name, options):
+    scaled, divided = (getattr(optim, name)(start(np.float64)[0], lr=0.01, **options)
+                       for _ in range(2))  # fmt: skip
+    scale = 3.7
+    scaled.grad_scale = tt.tensor(scale, dtype=tt.float64)
+    ours, theirs = (o.param_groups[0]["params"] for o in (scaled, divided))
+    for grads in gradients(steps=5):
+        give(ours, grads, tt.tensor)
+        give(theirs, [g if g is None else np.asarray(g) / scale for g in grads], tt.tensor)
+        kept = [None if g is None else np.array(g) for g in grads]
+        scaled.step(), divided.step()
+        for p, g in zip(ours, kept):  # what a user reads afterwards is as it was
+            assert g is None or (p.grad.numpy() == g).all()
+    assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name, options", CASES, ids=str)
 def test_trajectory(name, options):
     for dtype, rtol in ((np.float64, 1e-12), (np.float32, 2e-4)):
         ours, theirs = start(dtype)

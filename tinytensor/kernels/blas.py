@@ -1,9 +1,9 @@
-"""The BLAS inside of NumPy: its number of threads, and the one product that NumPy cannot ask for,
+"""The BLAS inside of NumPy: its number of threads, and two things that NumPy cannot ask for,
 
-    out = a @ b + out
+    out = a @ b + out               gemm with beta = 1
+    y = alpha * x + beta * y        axpby
 
-in one visit of out (sgemm and dgemm with beta = 1). Where the library cannot be called, NumPy does
-the same in two.
+in one visit of what is written. Where the library cannot be called, NumPy does the same in more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _THREADS = (
     "openblas_set_num_threads64_", "openblas_set_num_threads", "MKL_Set_Num_Threads",
     "bli_thread_set_num_threads",
 )  # fmt: skip
-_PRODUCTS = ("scipy_cblas_{}gemm64_", "scipy_cblas_{}gemm", "cblas_{}gemm64_", "cblas_{}gemm")
+_NAMES = ("scipy_cblas_{}64_", "scipy_cblas_{}", "cblas_{}64_", "cblas_{}")
 
 
 def _found(names: Any) -> tuple[str, Any]:
@@ -46,16 +46,31 @@ def set_threads() -> Callable[[int], Any]:
 
 
 @cache
-def _gemm(kind: str) -> Any:
-    """cblas_sgemm or cblas_dgemm; None if it is not to be found."""
+def _routine(name: str, kind: str) -> tuple[Any, Any, Any]:
+    """cblas_s{name} or cblas_d{name}, None if it is not to be found; its integers, its numbers."""
     letter, real = {"f": ("s", ctypes.c_float), "d": ("d", ctypes.c_double)}[kind]
-    name, function = _found([n.format(letter) for n in _PRODUCTS])
+    found, function = _found([n.format(letter + name) for n in _NAMES])
+    return function, ctypes.c_int64 if "64" in found else ctypes.c_int, real
+
+
+@cache
+def _gemm(kind: str) -> Any:
+    function, size, real = _routine("gemm", kind)
+    at = ctypes.c_void_p
     if function is not None:
-        size, at = ctypes.c_int64 if "64" in name else ctypes.c_int, ctypes.c_void_p
         function.restype = None
         function.argtypes = [ctypes.c_int] * 3 + [size] * 3 + [
             real, at, size, at, size, real, at, size
         ]  # fmt: skip
+    return function
+
+
+@cache
+def _axpby(kind: str) -> Any:
+    function, size, real = _routine("axpby", kind)
+    at = ctypes.c_void_p
+    if function is not None:
+        function.restype, function.argtypes = None, [size, real, at, size, real, at, size]
     return function
 
 
@@ -82,3 +97,14 @@ def add_product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
         _ROW_MAJOR, order_a, order_b, *out.shape, a.shape[1],
         1.0, a.ctypes.data, lda, b.ctypes.data, ldb, 1.0, out.ctypes.data, ldc,
     )  # fmt: skip
+
+
+def add_scaled(alpha: float, x: np.ndarray, beta: float, y: np.ndarray) -> None:
+    """y = alpha * x + beta * y, two arrays of one shape"""
+    plain = x.dtype == y.dtype and x.flags.c_contiguous and y.flags.c_contiguous
+    function = _axpby(y.dtype.char) if plain and y.dtype.char in "fd" else None
+    if function is None:
+        y *= beta
+        y += alpha * x
+    else:
+        function(y.size, alpha, x.ctypes.data, 1, beta, y.ctypes.data, 1)

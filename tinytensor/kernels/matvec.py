@@ -2,9 +2,10 @@
 
 Memory sets the pace. One row is a matrix-vector product, which BLAS's own threads do best: they
 wait for each other by spinning, so that no time is lost between the dozens of products of a token.
-Where another program has the cores, that is the worst way to wait, and one thread takes over for a
-while. The result is the same to the last bit: each number of it is one dot product, and OpenBLAS
-forms them four at a time, so what is left over when threads share them by fours comes last.
+Where another program has the cores, that is the worst way to wait, and one thread takes over: for a
+moment, since it may have been a hiccup, then for longer and longer, as long as it is so. The result
+is the same to the last bit: each number of it is one dot product, and OpenBLAS forms them four at a
+time, so what is left over when threads share them by fours comes last.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ ALONE = 250_000  # numbers: a smaller matrix is read sooner than a second thread
 PIECE = 400_000  # multiply-adds: below, OpenBLAS takes another path, half as fast
 SLOW = 8e9  # bytes a second, and
 HICCUP = 1e-4  # seconds: BLAS threads that take longer than both do not have the cores
-PAUSE = 1.0  # seconds until they are tried again
+MOMENT, PAUSE = 0.01, 1.0  # seconds until they are tried again: at first, and at most
+RECOVERY = 0.9  # of the next pause is left after a product that was not slow
 
 
 class _Crowd:
-    """Until when the cores are taken to be another program's."""
+    """Until when the cores are taken to be another program's, and for how long the next time."""
 
-    until = 0.0
+    until, pause = 0.0, MOMENT
 
 
 def few_rows(a: np.ndarray, w: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> np.ndarray:
@@ -58,7 +60,9 @@ def _matvec(w: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
         np.matmul(w[rest], x, out=out[rest])
     end = perf_counter()
     if end - start > w.nbytes / SLOW + HICCUP:
-        _Crowd.until = end + PAUSE
+        _Crowd.until, _Crowd.pause = end + _Crowd.pause, min(2 * _Crowd.pause, PAUSE)
+    else:
+        _Crowd.pause = max(RECOVERY * _Crowd.pause, MOMENT)
 
 
 def _by_pieces(a: np.ndarray, w: np.ndarray, out: np.ndarray) -> None:

@@ -21,7 +21,7 @@ SMALL = 4_000_000  # multiply-adds: below, handing out parts costs more than it 
 TINY = 200_000  # below, OpenBLAS itself stays on one thread
 
 
-def _cut(n: int, work: int) -> list[slice]:
+def cut_work(n: int, work: int) -> list[slice]:
     """range(n) in one part per thread, or whole if the work is small."""
     return cut(n, get_num_threads() if work > SMALL else 1)
 
@@ -35,7 +35,7 @@ def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.
     if M <= FEW and b.flags.f_contiguous:
         return few_rows(a, b.T, bias, out)
     wide = N > 4 * M and bias is None  # cut the longer side: parts stay large
-    parts = _cut(N if wide else M, work)
+    parts = cut_work(N if wide else M, work)
 
     def part(s: slice) -> None:
         if wide:
@@ -53,7 +53,10 @@ def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.
 
 
 def _plain(*arrays: Any) -> bool:
-    return all(a is None or (a.dtype in (np.float32, np.float64) and a.size) for a in arrays)
+    for a in arrays:
+        if a is not None and not (a.dtype.char in "fd" and a.size):
+            return False
+    return True
 
 
 @nn._linear.kernel("cpu")
@@ -96,8 +99,8 @@ def _backward(xp: Any, g: Any, x: Any, weight: Any, bias: bool = False) -> tuple
     dx, dw = np.empty_like(inputs), np.empty_like(weight)
     db = np.empty(len(weight), g.dtype) if bias else None
     ones = np.ones(len(rows), g.dtype)
-    parts = [("x", s) for s in _cut(len(rows), dx.size * len(weight))]
-    parts += [("weight", s) for s in _cut(len(weight), dx.size * len(weight))]
+    parts = [("x", s) for s in cut_work(len(rows), dx.size * len(weight))]
+    parts += [("weight", s) for s in cut_work(len(weight), dx.size * len(weight))]
 
     def part(which: tuple) -> None:
         name, s = which

@@ -76,8 +76,9 @@ def parallel(function: Callable[[Any], None], blocks: Sequence) -> None:
     """function(block) for every block, spread over the threads; block i goes to thread i mod n."""
     n = min(get_num_threads(), len(blocks))
     if n <= 1 or not _pool.busy.acquire(blocking=False):  # alone, or already inside of a phase
-        for block in blocks:
-            function(block)
+        with one_blas_thread():
+            for block in blocks:
+                function(block)
         return
     try:
         _pool.start()

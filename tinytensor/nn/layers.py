@@ -149,7 +149,8 @@ class LayerNorm(Module):
 class RMSNorm(Module):
     """out = x / sqrt(mean of x^2 + eps) * weight over the last dims, normalized_shape.
 
-    weight starts as ones; eps=None is the dtype's machine epsilon (Zhang & Sennrich 2019).
+    weight starts as ones; eps=None is the dtype's machine epsilon (Zhang & Sennrich 2019). Called
+    with a residual as well, it returns two: the norm of input + residual, and that sum.
     """
 
     def __init__(
@@ -168,8 +169,11 @@ class RMSNorm(Module):
         if self.weight is not None:
             init.ones_(self.weight)
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Any:
+        settings = (self.normalized_shape, self.weight, self.eps)
+        if residual is None:
+            return F.rms_norm(input, *settings)
+        return F.add_rms_norm(input, residual, *settings)
 
     extra_repr = LayerNorm.extra_repr  # type: ignore[assignment]
 
@@ -188,7 +192,7 @@ class Dropout(Module):
         self.p = p
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.dropout(input, self.p, self.training)
+        return F.dropout(input, self.p) if self.training else input
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -16,6 +16,8 @@ from ..kernels.threads import parallel
 from ..ops.shape import cat
 from ..tensor import Tensor
 
+ALONE = 2_000_000  # elements: below, threads would only wait for each other's Python
+
 
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     if isinstance(parameters, Variable):
@@ -103,10 +105,13 @@ def _each(f: Callable[[Any], Any], arrays: list) -> list:
         return [f(a) for a in arrays]
     results: list = [None] * len(arrays)
 
-    def run(i: int) -> None:
-        results[i] = f(arrays[i])
+    def run(some: list[int]) -> None:
+        for i in some:
+            results[i] = f(arrays[i])
 
-    parallel(run, sorted(range(len(arrays)), key=lambda i: -arrays[i].size))
+    order = sorted(range(len(arrays)), key=lambda i: -arrays[i].size)
+    alone = sum(a.size for a in arrays) < ALONE
+    parallel(run, [order] if alone else [[i] for i in order])
     return results
 
 

@@ -10,8 +10,9 @@ import math
 import numpy as np
 
 from .. import random
-from ..backend import namespace_of, on_its_device
-from ..errors import ArgumentError, ShapeError
+from ..autograd import user_line, wrap
+from ..backend import namespace_of, on_its_device, using
+from ..errors import ArgumentError, GraphError, ShapeError
 from ..messages import one_dtype
 from ..modes import is_grad_enabled
 from ..op import Saved, op
@@ -20,7 +21,17 @@ from .cross_entropy import _cross_entropy, as_input, check_targets, cross_entrop
 from .elementwise import narrowed, widened
 from .linalg import as_rows
 from .losses import check_losses
-from .nn import _attention, _last_dims, _layer_norm, _linear, beside, check_linear, linear
+from .nn import (
+    _attention,
+    _last_dims,
+    _layer_norm,
+    _linear,
+    _rms_norm,
+    beside,
+    check_linear,
+    linear,
+    rms_eps,
+)  # fmt: skip
 
 # ------------------------------------------------------------------------------ attention
 
@@ -81,6 +92,35 @@ def packed_attention(qkv, n_head, dropout_p=0.0, is_causal=False, scale=None):
     return _packed_attention(qkv, n_head, is_causal, scale, dropout_p, rng)
 
 
+def cached_attention(qkv, n_head, keys, values, start):
+    """packed_attention of each sequence's next token, beside the `start` tokens in a cache.
+
+    qkv (B, 1, 3C); keys and values (B, n_head, slots, hs), whose slot `start` is filled, in place.
+    The result, (B, 1, C), carries no gradient: for writing text, under no_grad().
+    """
+    shape, room = tuple(qkv.array.shape), tuple(keys.array.shape)
+    if is_grad_enabled() and (qkv.requires_grad or keys.requires_grad or values.requires_grad):
+        raise GraphError("cached_attention carries no gradient: call it under tt.no_grad()")
+    hs = shape[-1] // (3 * n_head)
+    fits = (shape[0], n_head, room[2], hs) if len(shape) == 3 and len(room) == 4 else None
+    if room != fits or tuple(values.array.shape) != room or shape[1:] != (1, 3 * n_head * hs):
+        raise ShapeError(
+            f"cached_attention: qkv {shape} must be (B, 1, 3C), keys {room} and values "
+            f"{tuple(values.array.shape)} (B, {n_head}, slots, C / {n_head})"
+        )
+    if not 0 <= start < room[2]:
+        raise ArgumentError(f"cached_attention: slot {start} of {room[2]}: the cache is full")
+    heads = qkv.array.reshape(shape[0], 3, n_head, 1, hs)
+    seen, where = slice(start + 1), user_line()
+    with using(heads):
+        for i, cache in ((1, keys), (2, values)):
+            cache.array[:, :, start : start + 1] = heads[:, i]
+            cache._version[:] = cache._version[0] + 1, where
+        past = keys.array[:, :, seen], values.array[:, :, seen]
+        out = _attention.op.on(namespace_of(heads), heads[:, 0], *past, scale=1 / math.sqrt(hs))
+    return wrap(out.reshape(shape[0], 1, n_head * hs))
+
+
 # ------------------------------------------------------------------------------ add, then norm
 
 
@@ -108,15 +148,42 @@ def add_layer_norm(input, residual, normalized_shape, weight=None, bias=None, ep
 
     input and residual have one shape; the rest is layer_norm's, over one dimension.
     """
-    shape = _last_dims("add_layer_norm", input, normalized_shape, weight=weight, bias=bias)
-    one_dtype("add_layer_norm", input=input, residual=residual)
+    _check_sum("add_layer_norm", input, residual, normalized_shape, weight=weight, bias=bias)
+    return _add_layer_norm(input, residual, weight, bias, eps)
+
+
+@op
+def _add_rms_norm(xp, x, residual, weight=None, *, eps=1e-6):
+    """total = x + residual;  out = RMSNorm(total) * weight"""
+    total = x + residual
+    out, saved = _rms_norm.op.forward(xp, total, weight, eps=eps)
+    inv_rms = saved["inv_rms"]
+    return out, total, Saved(inv_rms=inv_rms)
+
+
+@_add_rms_norm.rule("x", "residual", "weight")
+def _(xp, g, out, weight, inv_rms):
+    g_out, g_total = g
+    dx, d_weight = _rms_norm.op.rules["x"].function(xp, g_out, out[1], weight, inv_rms)
+    dx = dx + g_total
+    return dx, dx, d_weight
+
+
+def add_rms_norm(input, residual, normalized_shape, weight=None, eps=None):
+    """(rms_norm(total), total) of total = input + residual: add_layer_norm with the other norm."""
+    _check_sum("add_rms_norm", input, residual, normalized_shape, weight=weight)
+    return _add_rms_norm(input, residual, weight, rms_eps(input, eps))
+
+
+def _check_sum(name, input, residual, normalized_shape, **parameters):
+    shape = _last_dims(name, input, normalized_shape, **parameters)
+    one_dtype(name, input=input, residual=residual)
     a, b = tuple(input.array.shape), tuple(residual.array.shape)
     if a != b or len(shape) != 1:
         raise ShapeError(
-            f"add_layer_norm: input {a} and residual {b} must have one shape, and "
-            f"normalized_shape {shape} one dimension"
+            f"{name}: input {a} and residual {b} must have one shape, and normalized_shape "
+            f"{shape} one dimension"
         )
-    return _add_layer_norm(input, residual, weight, bias, eps)
 
 
 # ------------------------------------------------------------------------------ the GELU MLP

@@ -203,29 +203,34 @@ def _(xp, g, x, weight, inv_rms):
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """x / sqrt(mean of x^2 + eps) * weight over the last dims (Zhang & Sennrich 2019)."""
     shape = _last_dims("rms_norm", input, normalized_shape, weight=weight)
-    if eps is None:
-        wide = np.float64 if input.array.dtype == np.float64 else np.float32
-        eps = float(np.finfo(wide).eps)
+    eps = rms_eps(input, eps)
     if len(shape) == 1:
         return _rms_norm(input, weight, eps)
     return reshape(_rms_norm(*_as_one_dim(shape, input, weight), eps), tuple(input.array.shape))
 
 
+def rms_eps(input, eps):
+    """The eps that is meant by None: of the dtype that the statistics are in."""
+    if eps is not None:
+        return eps
+    return float(np.finfo(np.float64 if input.array.dtype == np.float64 else np.float32).eps)
+
+
 def _last_dims(name, input, shape, **parameters):
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    own = input.array.shape
     if input.array.dtype.kind not in "fV":
         raise DtypeError(f"{name}: input is {input.array.dtype}, floats are needed: input.float()")
-    if not shape or tuple(input.array.shape[-len(shape) :]) != shape:
-        raise ShapeError(
-            f"{name}: input {tuple(input.array.shape)} does not end in normalized_shape {shape}"
-        )
-    one_dtype(name, **parameters)
+    if not shape or own[-len(shape) :] != shape:
+        raise ShapeError(f"{name}: input {tuple(own)} does not end in normalized_shape {shape}")
+    if input.array.dtype.itemsize == 2 and any(
+        p is not None and p.array.dtype == np.float32 for p in parameters.values()
+    ):
+        one_dtype(name, **parameters)  # statistics are float32 anyway
+    else:
+        one_dtype(name, input=input, **parameters)
     for which, p in parameters.items():
-        wide = input.array.dtype.itemsize == 2 and p is not None and p.array.dtype == np.float32
-        if not wide:
-            one_dtype(name, input=input, **{which: p})
-    for which, p in parameters.items():
-        if p is not None and tuple(p.array.shape) != shape:
+        if p is not None and p.array.shape != shape:
             raise ShapeError(
                 f"{name}: {which} {tuple(p.array.shape)} must have normalized_shape {shape}"
             )

@@ -9,7 +9,7 @@ from typing import Any
 from .. import backend
 from ..kernels.cuda import adamw
 from ..tensor import Tensor
-from .optimizer import Optimizer, decay, descent, moment
+from .optimizer import Optimizer, decay, descent, mix, moment
 
 
 class Adam(Optimizer):
@@ -56,24 +56,22 @@ class Adam(Optimizer):
         return {"step_size": group["lr"] / (1 - beta1**t), "correction": math.sqrt(1 - beta2**t)}
 
     def update(self, xp: Any, x: Any, g: Any, s: dict[str, Any], a: Any, b: Any) -> None:
-        m, v = s["exp_avg"], s["exp_avg_sq"]
-        beta1, beta2 = s["betas"]
+        m, v, factor = s["exp_avg"], s["exp_avg_sq"], s["factor"]
+        (beta1, beta2), kept = s["betas"], 1.0
         if self.decoupled:
-            if s["weight_decay"]:
-                x *= 1 - s["lr"] * s["weight_decay"]
-            g = xp.negative(g, out=b) if s["maximize"] else g
+            kept -= s["lr"] * s["weight_decay"]
+            factor = -factor if s["maximize"] else factor
         else:
-            g = descent(xp, x, g, s, out=b)
-        decay(xp, m, g, beta1, a)
-        decay(xp, v, xp.multiply(g, g, out=a), beta2, a)
+            g, factor = descent(xp, x, g, s, out=b), 1.0
+        decay(xp, m, g, beta1, a, factor)
+        decay(xp, v, xp.multiply(g, g, out=a), beta2, a, factor * factor)
         if s["amsgrad"]:
             v = xp.maximum(s["max_exp_avg_sq"], v, out=s["max_exp_avg_sq"])
         xp.sqrt(v, out=a)  # with c = sqrt(1 - beta2^t), v^ = v / c^2:
         # m / (sqrt(v^) + eps) = c m / (sqrt(v) + c eps)
         a += s["correction"] * s["eps"]
         xp.divide(m, a, out=a)
-        a *= s["correction"] * s["step_size"]
-        x -= a
+        mix(xp, x, kept, a, -s["correction"] * s["step_size"], a)
 
 
 class AdamW(Adam):
@@ -84,7 +82,7 @@ class AdamW(Adam):
     Loshchilov & Hutter 2019, algorithm 2.
     """
 
-    decoupled = True
+    decoupled = takes_factor = True
 
     def __init__(
         self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),

@@ -27,6 +27,7 @@ from .. import backend
 from ..autograd import Variable, enable_grad, user_line, wrap
 from ..creation import as_tensor
 from ..errors import ArgumentError, CheckpointError
+from ..kernels import blas
 from ..kernels.threads import parallel
 from ..nn.module import clear_grads
 from ..tensor import Tensor
@@ -48,6 +49,7 @@ class Optimizer:
 
     grad_scale: Tensor | None = None
     found_inf: Tensor | None = None
+    takes_factor = False  # whether update() multiplies g by s["factor"] itself, on the way
 
     def __init__(self, params: Iterable, defaults: dict[str, Any]):
         if isinstance(params, (Variable, Mapping)) or not isinstance(params, Iterable):
@@ -155,18 +157,21 @@ class Optimizer:
             with backend.using(p.array):
                 xp, state = backend.namespace_of(p.array), self.state[p]
                 g = p.grad.array
-                if self.grad_scale is not None:
-                    scale = backend.to_device(self.grad_scale.array, backend.device_of(g))
-                    g = g / scale.astype(g.dtype)
                 numbers = self.begin(state, p, group)
                 moments = {k: v.array for k, v in state.items() if isinstance(v, Variable)}
                 if xp is np:
                     blocks = _blocks(p.array, g, moments)
                     pieces += [(numbers, *block) for block in blocks]
                 else:
-                    s = {**group, **numbers, **moments}
+                    if self.grad_scale is not None:  # stays on the device: nobody waits for it
+                        scale = backend.to_device(self.grad_scale.array, backend.device_of(g))
+                        g = g / scale.astype(g.dtype)
+                    s = {**group, **numbers, **moments, "factor": 1.0}
                     self.update(xp, p.array, g, s, *self._scratch_like(xp, p.array))
-        parallel(lambda job: self._update_together(group, job), _jobs(pieces))
+        if pieces:
+            factor = 1.0 if self.grad_scale is None else 1 / self.grad_scale.item()
+            group = {**group, "factor": factor}
+            parallel(lambda job: self._update_together(group, job), _jobs(pieces))
 
     def _update_together(self, group: dict[str, Any], pieces: list[tuple]) -> None:
         """One update of pieces that share their numbers, put together if they are several."""
@@ -177,6 +182,8 @@ class Optimizer:
                 name: np.concatenate([piece[3][name] for piece in pieces], axis=None)
                 for name in moments
             }
+        if group["factor"] != 1 and not self.takes_factor:
+            g = g * group["factor"]
         self.update(np, x, g, {**group, **numbers, **moments}, *self._scratch_like(np, x))
         if len(pieces) > 1:
             start = 0
@@ -274,10 +281,18 @@ def moment(p: Tensor) -> Tensor:
     return wrap(backend.full_like(p.array, 0))
 
 
-def decay(xp: Any, average: Any, new: Any, beta: float, a: Any) -> None:
-    """average = beta * average + (1 - beta) * new, in place; a is scratch, which may be `new`."""
-    average *= beta
-    average += xp.multiply(new, 1 - beta, out=a)
+def mix(xp: Any, y: Any, beta: float, x: Any, alpha: float, a: Any) -> None:
+    """y = beta * y + alpha * x, in place; a is scratch, which may be x."""
+    if xp is np:
+        blas.add_scaled(alpha, x, beta, y)
+    else:
+        y *= beta
+        y += xp.multiply(x, alpha, out=a)
+
+
+def decay(xp: Any, average: Any, new: Any, beta: float, a: Any, factor: float = 1.0) -> None:
+    """average = beta * average + (1 - beta) * factor * new, in place; a is scratch, as in mix."""
+    mix(xp, average, beta, new, (1 - beta) * factor, a)
 
 
 def descent(xp: Any, x: Any, g: Any, s: dict[str, Any], out: Any) -> Any:
@@ -304,13 +319,13 @@ def _jobs(pieces: list[tuple]) -> list[list[tuple]]:
             jobs.append(job)
         job.append(piece)
         open_jobs[kind] = job, size + x.size
-    return jobs
+    return sorted(jobs, key=lambda job: -job[0][1].size)  # threads take them in turn
 
 
 def _blocks(x: Any, g: Any, moments: dict[str, Any]) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
     """(x, g, moments), block by block of their flat memory."""
     arrays = [x, g, *moments.values()]
-    if not all(a.flags.c_contiguous for a in arrays):
+    if x.size <= BLOCK or not all(a.flags.c_contiguous for a in arrays):
         yield x, g, moments
         return
     flat = [a.reshape(-1) for a in arrays]

@@ -8,4 +8,7 @@ Overrides, never definitions: each equals its reference in ops/ within rounding,
 same saved values. Anything unusual (float16, odd shapes) goes to the reference itself.
 """
 
-from . import activations, attention, elementwise, embedding, linear_cross_entropy, norm
+from . import (
+    activations, attention, dropout, elementwise, embedding, linear_cross_entropy, mlp, norm,
+    softmax,
+)  # fmt: skip

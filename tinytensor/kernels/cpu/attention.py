@@ -2,8 +2,7 @@
 
 A tile's scores stay in the cache from the product that makes them to the one that uses them. All
 of them, (B, H, L, S), are kept only where that is less than query, key and value; else backward
-makes them again. Taking lse from every score then, and the row's sum from every dP, needs no pass
-over the tile: both ride in the products, as one more column beside query and beside g.
+makes them again.
 """
 
 from __future__ import annotations
@@ -107,14 +106,6 @@ def _side_by_side(shape: tuple, dtype: Any) -> np.ndarray:
     return np.empty((B, L, H, E), dtype).transpose(0, 2, 1, 3)
 
 
-def _with_column(a: np.ndarray, column: Any) -> np.ndarray:
-    """(..., n, E) with one more column."""
-    out = np.empty((*a.shape[:-1], a.shape[-1] + 1), a.dtype)
-    out[..., :-1] = a
-    out[..., -1] = column
-    return out
-
-
 @nn._attention.kernel("cpu")
 def _(
     xp: Any, query: Any, key: Any, value: Any, mask: Any = None,
@@ -178,13 +169,14 @@ def _one_query(query: Any, key: Any, value: Any, scale: float) -> Any:
 
     def part(heads: slice) -> None:
         e = np.matmul(query[:, heads] * scale, key[:, heads].swapaxes(2, 3))  # (B, heads, 1, S)
-        top = e.max(axis=3, keepdims=True)
+        top = np.maximum.reduce(e, axis=3, keepdims=True)
         e -= top
         np.exp(e, e)
-        total, o = e.sum(axis=3, keepdims=True), out[:, heads]
+        total, o = np.add.reduce(e, axis=3, keepdims=True), out[:, heads]
         np.matmul(e, value[:, heads], out=o)
         o /= total
-        np.add(np.log(total, total), top, out=lse[:, heads])
+        np.log(total, total)
+        np.add(total, top, lse[:, heads])
 
     halves = [slice(0, H // 2), slice(H // 2, H)] if key.size > LONG and H > 1 else [slice(0, H)]
     with one_blas_thread():
@@ -218,32 +210,28 @@ def _backward(
 
     def part(where: tuple) -> None:
         q, k, grad = query[where] * scale, key[where], g[where]
+        k_T, v_T = k.swapaxes(-1, -2), value[where].swapaxes(-1, -2)
         keep = work.keep(where, q.dtype)
-        if E is None:
-            q_lse, k_one = _with_column(q, -lse[where][..., 0]), _with_column(k, 1)
-        else:  # P = E * inv_sum, whose second factor goes with g
+        if E is not None:  # P = E * inv_sum, whose second factor goes with g
             grad = grad * inv_sum[where]
-        g_sum = _with_column(grad, -np.vecdot(grad, out[where]))  # sum: of P * dP over the keys
-        v_one = _with_column(value[where], 1)
-        if keep is not None:
-            row_sum, g_sum = g_sum[..., -1:], g_sum[..., :-1]
-            v_one = v_one[..., :-1]
+        row_sum = np.vecdot(grad, out[where])[..., None]  # of P * dP over the keys
         into_k, into_v = dk[where], dv[where]
         seen = work.tiles[-1][1]
         into_k[..., seen:, :] = into_v[..., seen:, :] = 0
         for rows, n in reversed(work.tiles):  # the last sees most keys: it writes, others add
             if E is None:
-                p = np.matmul(q_lse[..., rows, :], k_one[..., :n, :].swapaxes(-1, -2))  # ln P
+                p = np.matmul(q[..., rows, :], k_T[..., :n])
+                p -= lse[where][..., rows, :]  # ln P
                 if not p.max() < SAFE:
                     p = work.without_hidden(p, rows)
                 np.exp(p, p)
                 work.hide(p, rows)
             else:
                 p = E[where][..., rows, :n]
-            dS = np.matmul(g_sum[..., rows, :], v_one[..., :n, :].swapaxes(-1, -2))
+            dS = np.matmul(grad[..., rows, :], v_T[..., :n])
             if keep is not None:
                 dS *= keep[..., rows, :n]
-                dS += row_sum[..., rows, :]
+            dS -= row_sum[..., rows, :]
             dS *= p
             if keep is not None:
                 p = p * keep[..., rows, :n]

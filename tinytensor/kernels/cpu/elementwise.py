@@ -1,4 +1,4 @@
-"""Sums of large arrays, on all threads."""
+"""Sums of large arrays, on all threads: of tensors, and of gradients that come together."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ from typing import Any
 
 import numpy as np
 
+from ...node import late
 from ...ops import elementwise
-from ..threads import parallel
-from .blocks import plain, row_blocks
+from .blocks import by_blocks, plain
 
-LARGE = 1 << 16  # elements; below, waking the other threads costs more than it saves
+LARGE = 1 << 16  # elements; below, looking at the arrays costs more than it saves
 
 _add = elementwise.add.op.forward
+
+
+def _add_into(total: Any, x: Any) -> None:
+    """total += x"""
+    same = type(total) is type(x) is np.ndarray and total.dtype == x.dtype
+    if same and total.size >= LARGE and total.shape == x.shape and plain(total, x):
+        by_blocks(np.add, total, x, total, visits=3)
+    else:
+        total += x
+
+
+late.add_into = _add_into
 
 
 @elementwise.add.kernel("cpu")
@@ -21,6 +33,5 @@ def _(xp: Any, x: Any, y: Any, *, alpha: Any = 1) -> Any:
     if alpha != 1 or not same or not plain(x, y):
         return _add(xp, x, y, alpha=alpha)
     out = np.empty_like(x)
-    a, b, o = x.reshape(-1), y.reshape(-1), out.reshape(-1)
-    parallel(lambda s: np.add(a[s], b[s], o[s]), row_blocks(x.size, x.itemsize))
+    by_blocks(np.add, x, y, out, visits=3)
     return out

@@ -105,7 +105,7 @@ class _Chunk:
             if self.bias is not None:
                 logit[s, 0] += self.bias[target[s]]
 
-        blocks = row_blocks(len(x), x.strides[0])
+        blocks = row_blocks(len(x), x.strides[0], 6)
         parallel(look_up, blocks)
         shift, total = logit, self.exponentials(logit, E, dx)
         if not total.max() < HIGH:
