@@ -15,6 +15,7 @@ import numpy as np
 import tinytensor as tt
 from data.batches import IGNORED
 
+from .errors import UserError, out_of_memory
 from .state import TrainingState
 from .update import DeviceUpdate, Done
 
@@ -55,6 +56,7 @@ class GraphedStep:
         return loss, done.norm
 
     def capture(self, batches: Sequence[Batch]) -> None:
+        """Note down a step, without doing it. Raises UserError where that cannot be."""
         self.inputs = [
             tuple(tt.zeros(a.shape, dtype=a.dtype, device=self.device) for a in batch)
             for batch in batches
@@ -64,8 +66,14 @@ class GraphedStep:
         rates = [group["lr"] for group in groups]
         for group in groups:
             group["lr"] = self.lr  # read at each launch
-        with tt.cuda.device(self.device), tt.cuda.graph(self.graph):
-            loss = self.state.accumulate(self.inputs, [float(len(batches))] * len(batches))
-            self.outputs: tuple[tt.Tensor, Done] = loss, self.update.apply(loss)
+        try:
+            with tt.cuda.device(self.device), tt.cuda.graph(self.graph):
+                loss = self.state.accumulate(self.inputs, [float(len(batches))] * len(batches))
+                self.outputs: tuple[tt.Tensor, Done] = loss, self.update.apply(loss)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise UserError(f"--graph: this step cannot be captured: {error}\n"
+                            "--no-graph trains without") from error  # fmt: skip
         for group, rate in zip(groups, rates):
             group["lr"] = rate

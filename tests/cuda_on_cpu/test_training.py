@@ -5,6 +5,7 @@ A step reads no value between the steps that log.
 """
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import gpt.train
 import tinytensor as tt
 from gpt.checkpoint import Checkpoint
 from gpt.config import from_command_line
+from gpt.model import GPT
 from gpt.run import read_metrics
 from gpt.train import Training
 
@@ -165,6 +167,24 @@ def test_a_batch_the_graph_cannot_take(cuda, text, tmp_path, monkeypatch):
         losses = [training.step(step, 1e-2)[0].item() for step in range(6)]
         runs.append([losses, [p.tolist() for p in training.model.parameters()]])
     assert runs[0] == runs[1]
+
+
+def test_a_step_that_cannot_be_captured(cuda, text, tmp_path, monkeypatch, capsys):
+    """One sentence, and the flag that does without."""
+    loss = GPT.loss
+
+    def reads(self, *args):
+        found = loss(self, *args)
+        assert math.isfinite(found.item())
+        return found
+
+    monkeypatch.setattr(GPT, "loss", reads)
+    argv = [*TINY, "--data", text, "--device", cuda]
+    assert command(gpt.train.main, monkeypatch, *argv, "--out", str(tmp_path / "a")) == 2
+    error = capsys.readouterr().err
+    assert "--no-graph" in error and "captur" in error and "Traceback" not in error
+    argv += ["--no-graph", "--out", str(tmp_path / "b")]
+    assert command(gpt.train.main, monkeypatch, *argv) == 0
 
 
 def test_a_missing_gpu_is_one_sentence(cuda, text, tmp_path, monkeypatch, capsys):
