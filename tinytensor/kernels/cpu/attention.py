@@ -1,8 +1,8 @@
 """Attention in tiles: a few heads and 64 query rows at a time, and no key that they do not see.
 
-A tile's scores stay in the cache from the product that makes them to the one that uses them. All
-of them, (B, H, L, S), are kept only where that is less than query, key and value; else backward
-makes them again.
+A tile's scores stay in the cache from the product that makes them to the one that uses them. They
+are kept, tile by tile, only where all are less than query, key and value; else backward makes them
+again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from ... import random
 from ...op import Saved
 from ...ops import fused, nn
-from ..threads import get_num_threads, one_blas_thread, parallel
+from ..threads import cut, get_num_threads, one_blas_thread, parallel
 from .blocks import plain
 
 ROWS = 64  # query rows of a tile
@@ -49,14 +49,11 @@ def _cut(
     threads that call NumPy for little work wait for each other.
     """
     room = max(1, TILE_BYTES // (min(L, ROWS) * S * itemsize))  # heads
-    heads, sequences = min(H, room), max(1, min(room // H, -(-B // threads)))
+    sequences = cut(B, -(-B // max(1, min(room // H, -(-B // threads)))))
+    heads = cut(H, -(-H // room))
     rows = [slice(i, min(i + ROWS, L)) for i in range(0, L, ROWS)]
     return (
-        [
-            (slice(b, min(b + sequences, B)), slice(h, min(h + heads, H)))
-            for b in range(0, B, sequences)
-            for h in range(0, H, heads)
-        ],
+        [(b, h) for b in sequences for h in heads],
         [(r, min(r.stop, S) if is_causal else S) for r in rows],
     )
 
@@ -89,6 +86,13 @@ class _Work:
         behind = np.arange(scores.shape[-1]) > np.arange(rows.start, rows.stop)[:, None]
         return np.where(behind, -np.inf, scores)
 
+    def room(self, q: np.ndarray) -> list[np.ndarray] | None:
+        """An empty array for each tile of all heads, where these are smaller than q, k and v."""
+        H, L, S = self.shape
+        if sum((r.stop - r.start) * n for r, n in self.tiles) > 3 * L * q.shape[3]:
+            return None
+        return [np.empty((len(q), H, r.stop - r.start, n), q.dtype) for r, n in self.tiles]
+
     def keep(self, part: tuple, dtype: Any) -> np.ndarray | None:
         """Dropout's factors of one part: the reference's, drawn from their place."""
         if not self.dropout_p:
@@ -119,46 +123,47 @@ def _(
             )  # fmt: skip
     if query.shape[2] == 1 and not is_causal and not dropout_p:
         return _one_query(query, key, value, scale)
-    out, lse, E, inv_sum = _forward(query, key, value, is_causal, scale, dropout_p, rng)
-    return out, Saved(lse=lse, E=E, inv_sum=inv_sum)
+    out, lse, kept = _forward(query, key, value, is_causal, scale, dropout_p, rng)
+    return out, Saved(lse=lse, kept=kept)
 
 
 def _forward(
     query: Any, key: Any, value: Any, is_causal: bool, scale: float, dropout_p: float, rng: Any
 ) -> tuple:
-    """out, lse, E = e^(score - shift of its row), None if it is not kept, and 1 / sum of a row"""
+    """out, lse, and the probabilities of each tile, None if they are not kept"""
     B, H, L, _ = query.shape
     S = key.shape[2]
     out = _side_by_side((B, H, L, value.shape[3]), query.dtype)
-    lse, inv_sum = np.empty((2, B, H, L, 1), query.dtype)
-    E = np.empty((B, H, L, S), query.dtype) if S <= 3 * query.shape[3] else None
+    lse = np.empty((B, H, L, 1), query.dtype)
     work = _Work(query, S, is_causal, dropout_p, rng)
+    kept = work.room(query)
     ones = np.ones((S, 1), query.dtype)
 
     def part(where: tuple) -> None:
         q, k_T, v = query[where] * scale, key[where].swapaxes(-1, -2), value[where]
         keep = work.keep(where, q.dtype)
-        for rows, n in work.tiles:
-            e, top = None if E is None else E[where][..., rows, :n], None
-            e = np.matmul(q[..., rows, :], k_T[..., :n], out=e)
+        for i, (rows, n) in enumerate(work.tiles):
+            total, o, top = lse[where][..., rows, :], out[where][..., rows, :], None
+            e = np.matmul(q[..., rows, :], k_T[..., :n], out=kept and kept[i][where])
             if not (-SAFE < e.min() and e.max() < SAFE):  # else e^score as it is: no shift
                 e[...] = work.without_hidden(e, rows)
                 top = e.max(axis=-1, keepdims=True)
                 e -= top
             np.exp(e, e)
             work.hide(e, rows)
-            total, inv, o = (a[where][..., rows, :] for a in (lse, inv_sum, out))
             np.matmul(e, ones[:n], out=total)
-            np.divide(1, total, inv)
+            if kept:
+                e *= 1 / total
             np.matmul(e if keep is None else e * keep[..., rows, :n], v[..., :n, :], out=o)
-            o *= inv
+            if not kept:
+                o *= 1 / total
             np.log(total, total)
             if top is not None:
                 total += top
 
     with one_blas_thread():
         parallel(part, work.parts)
-    return out, lse, E, inv_sum
+    return out, lse, kept
 
 
 def _one_query(query: Any, key: Any, value: Any, scale: float) -> Any:
@@ -187,7 +192,7 @@ def _one_query(query: Any, key: Any, value: Any, scale: float) -> Any:
 @nn._attention.kernel("cpu", "query", "key", "value", "mask")
 def _(
     xp: Any, g: Any, query: Any, key: Any, value: Any, mask: Any, is_causal: bool, scale: float,
-    dropout_p: float, rng: Any, lse: Any, E: Any, inv_sum: Any, out: Any, needs: Any,
+    dropout_p: float, rng: Any, lse: Any, kept: Any, out: Any, needs: Any,
 ) -> Any:  # fmt: skip
     if not _plain(query, key, value, mask):
         with one_blas_thread():
@@ -195,7 +200,7 @@ def _(
                 xp, g, query, key, value, mask, is_causal, scale, dropout_p, rng, needs
             )
     into = tuple(_side_by_side(a.shape, a.dtype) for a in (query, key, value))
-    saved = (lse, E, inv_sum, out)
+    saved = (lse, kept, out)
     _backward(g, query, key, value, is_causal, scale, dropout_p, rng, saved, into)
     return *into, None
 
@@ -205,29 +210,27 @@ def _backward(
     rng: Any, saved: tuple, into: tuple,
 ) -> None:  # fmt: skip
     """The gradients of query, key and value, written into three arrays of their shapes."""
-    (lse, E, inv_sum, out), (dq, dk, dv), L = saved, into, query.shape[2]
+    (lse, kept, out), (dq, dk, dv), L = saved, into, query.shape[2]
     work = _Work(query, key.shape[2], is_causal, dropout_p, rng)
 
     def part(where: tuple) -> None:
         q, k, grad = query[where] * scale, key[where], g[where]
         k_T, v_T = k.swapaxes(-1, -2), value[where].swapaxes(-1, -2)
         keep = work.keep(where, q.dtype)
-        if E is not None:  # P = E * inv_sum, whose second factor goes with g
-            grad = grad * inv_sum[where]
         row_sum = np.vecdot(grad, out[where])[..., None]  # of P * dP over the keys
         into_k, into_v = dk[where], dv[where]
         seen = work.tiles[-1][1]
         into_k[..., seen:, :] = into_v[..., seen:, :] = 0
-        for rows, n in reversed(work.tiles):  # the last sees most keys: it writes, others add
-            if E is None:
+        for i, (rows, n) in reversed([*enumerate(work.tiles)]):
+            if kept:
+                p = kept[i][where]
+            else:
                 p = np.matmul(q[..., rows, :], k_T[..., :n])
                 p -= lse[where][..., rows, :]  # ln P
                 if not p.max() < SAFE:
                     p = work.without_hidden(p, rows)
                 np.exp(p, p)
                 work.hide(p, rows)
-            else:
-                p = E[where][..., rows, :n]
             dS = np.matmul(grad[..., rows, :], v_T[..., :n])
             if keep is not None:
                 dS *= keep[..., rows, :n]
@@ -236,7 +239,7 @@ def _backward(
             if keep is not None:
                 p = p * keep[..., rows, :n]
             np.matmul(dS, k[..., :n, :], out=dq[where][..., rows, :])
-            if rows.stop == L:
+            if rows.stop == L:  # the last tile sees most keys: it writes, others add
                 np.matmul(dS.swapaxes(-1, -2), q[..., rows, :], out=into_k[..., :n, :])
                 np.matmul(p.swapaxes(-1, -2), grad[..., rows, :], out=into_v[..., :n, :])
             else:
@@ -272,21 +275,21 @@ def _(
             xp, qkv, n_head=n_head, is_causal=is_causal, scale=scale, dropout_p=dropout_p, rng=rng
         )
     q, k, v = _heads(qkv, n_head, 3)
-    out, lse, E, inv_sum = _forward(q, k, v, is_causal, scale, dropout_p, rng)
+    out, lse, kept = _forward(q, k, v, is_causal, scale, dropout_p, rng)
     merged = out.transpose(0, 2, 1, 3).reshape(*qkv.shape[:2], -1)
-    return merged, Saved(lse=lse, E=E, inv_sum=inv_sum)
+    return merged, Saved(lse=lse, kept=kept)
 
 
 @fused._packed_attention.kernel("cpu", "qkv")
 def _(
     xp: Any, g: Any, qkv: Any, out: Any, n_head: int, is_causal: bool, scale: float,
-    dropout_p: float, rng: Any, lse: Any, E: Any, inv_sum: Any,
+    dropout_p: float, rng: Any, lse: Any, kept: Any,
 ) -> Any:  # fmt: skip
     if not plain(qkv, g, out):
         return _packed_rule(xp, g, qkv, n_head, is_causal, scale, dropout_p, rng)
     (grad,), (result,) = _heads(g, n_head, 1), _heads(out, n_head, 1)
     q, k, v = _heads(qkv, n_head, 3)
     d_qkv = np.empty_like(qkv)
-    saved, into = (lse, E, inv_sum, result), tuple(_heads(d_qkv, n_head, 3))
+    saved, into = (lse, kept, result), tuple(_heads(d_qkv, n_head, 3))
     _backward(grad, q, k, v, is_causal, scale, dropout_p, rng, saved, into)
     return d_qkv
