@@ -49,6 +49,8 @@ def cases(size: Size) -> dict[str, Case]:
         "linear": ([x, fc, (4 * C,)], {}),
         "matmul": ([x, (C, 4 * C)], {}),
         "gelu_mlp": ([x, fc, proj, (4 * C,), vector], {}),
+        "layer_norm_linear": ([x, (3 * C, C), vector, vector, (3 * C,)], {}),
+        "layer_norm_mlp": ([x, x, fc, proj, vector, vector, (4 * C,), vector], {}),
         "layer_norm": ([x, vector, vector], {}),
         "add_layer_norm": ([x, x, vector, vector], {}),
         "rms_norm": ([x, vector], {}),

@@ -39,8 +39,12 @@ class CausalSelfAttention(nn.Module):
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.resid_dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: tt.Tensor, past: LayerReading | None = None) -> tt.Tensor:
-        qkv = self.c_attn(x)  # (B, T, 3C): queries, keys and values of all heads in one product
+    def forward(
+        self, x: tt.Tensor, past: LayerReading | None = None, norm: nn.LayerNorm | None = None
+    ) -> tt.Tensor:
+        """Attention in norm(x), if there is a norm, else in x."""
+        # (B, T, 3C): queries, keys and values of all heads in one product
+        qkv = self.c_attn(x) if norm is None else linear_of_norm(self.c_attn, norm, x)
         if past is None:
             p = self.dropout if self.training else 0.0
             y = F.packed_attention(qkv, self.n_head, p, is_causal=True)  # (B, T, C)
@@ -73,12 +77,34 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: tt.Tensor) -> tt.Tensor:
-        up, down = self.c_fc, self.c_proj
-        if self.in_one and up.is_plain() and down.is_plain():
-            y = F.gelu_mlp(x, up.weight, up.bias, down.weight, down.bias)
+        if self.is_one_op():
+            y = F.gelu_mlp(x, *self.weights())
         else:
-            y = down(self.activation(up(x)))
+            y = self.c_proj(self.activation(self.c_fc(x)))
         return self.dropout(y)  # (B, T, C)
+
+    def add_to(self, residual: tt.Tensor, x: tt.Tensor, norm: nn.LayerNorm) -> tt.Tensor:
+        """total + mlp(norm(total)) of total = residual + x"""
+        drops = self.training and self.dropout.p > 0
+        if norm.is_plain() and self.is_one_op() and not drops:
+            return F.layer_norm_mlp(x, residual, norm.weight, norm.bias, *self.weights(), norm.eps)
+        h, total = norm(x, residual=residual)
+        return total + self(h)
+
+    def is_one_op(self) -> bool:
+        return self.in_one and self.c_fc.is_plain() and self.c_proj.is_plain()
+
+    def weights(self) -> tuple[Any, Any, Any, Any]:
+        return self.c_fc.weight, self.c_fc.bias, self.c_proj.weight, self.c_proj.bias
+
+
+def linear_of_norm(linear: nn.Linear, norm: nn.LayerNorm, x: tt.Tensor) -> tt.Tensor:
+    """linear(norm(x))"""
+    if norm.is_plain() and linear.is_plain():
+        return F.layer_norm_linear(
+            x, norm.weight, norm.bias, linear.weight, linear.bias, norm.eps
+        )
+    return linear(norm(x))
 
 
 class Block(nn.Module):
@@ -96,8 +122,9 @@ class Block(nn.Module):
         if self.post_norm:
             x = self.ln_1(x + self.attn(x, past))
             return self.ln_2(x + self.mlp(x))
-        h, x = self.ln_2(self.attn(self.ln_1(x), past), residual=x)  # x + attn(...), and its norm
-        return x + self.mlp(h)
+        # x = x + attn(ln_1(x));  x + mlp(ln_2(x)): a norm is one op with what comes behind it
+        h = self.attn(x, past, norm=self.ln_1)
+        return self.mlp.add_to(x, h, norm=self.ln_2)
 
 
 def sinusoids(T: int, C: int) -> tt.Tensor:

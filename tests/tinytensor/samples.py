@@ -498,6 +498,23 @@ def _(rng):
     yield call(spread(3), spread(2, 3, seed=1), spread(1, 2, seed=2), None, spread(1, seed=4))
 
 
+@samples_of("layer_norm_linear")
+def _(rng):
+    yield call(spread(2, 4), spread(3, 4, seed=1), spread(4, seed=2), spread(4, seed=3),
+               spread(3, seed=4))  # fmt: skip
+    yield call(spread(2, 2, 3), spread(4, 3, seed=1), spread(3, seed=2), None, None, eps=0.1)
+    yield call(spread(2, 3), spread(1, 3, seed=1), None, None, spread(1, seed=4))
+
+
+@samples_of("layer_norm_mlp")
+def _(rng):
+    mlp = spread(5, 4, seed=1), spread(4, 5, seed=2)
+    yield call(spread(2, 4), spread(2, 4, seed=3), *mlp, spread(4, seed=4), spread(4, seed=5),
+               spread(5, seed=6), spread(4, seed=7))  # fmt: skip
+    yield call(spread(1, 2, 4), spread(1, 2, 4, seed=3), *mlp, spread(4, seed=4), eps=0.1)
+    yield call(spread(2, 4), spread(2, 4, seed=3), *mlp, None, None, None, spread(4, seed=7))
+
+
 @samples_of("linear_cross_entropy")
 def _(rng):
     kept = {"ignore_index": -1, "ahead": True}

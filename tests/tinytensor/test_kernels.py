@@ -16,6 +16,7 @@ import tinytensor as tt
 from tinytensor.kernels import threads
 from tinytensor.kernels.cpu.blocks import row_blocks
 from tinytensor.ops import activations, cross_entropy, elementwise, fused, index, linalg, nn
+from tinytensor.ops import norm_linear as norm_linear_ops
 from tinytensor.random import Key
 
 # How far rounding may move a sum of n terms of size 1: a few ulp times sqrt(n), generously.
@@ -119,6 +120,19 @@ CASES = {
     "add_layer_norm": lambda rng, d, n: (
         fused._add_layer_norm,
         [*numbers(rng, d, 2, n, 3, 40), *numbers(rng, d, 2, 40)],
+        {"eps": 1e-5},
+    ),
+    "layer_norm_linear": lambda rng, d, n: (
+        norm_linear_ops._layer_norm_linear,
+        [numbers(rng, d, n, 3, 20), numbers(rng, d, 70, 20) / 4, 1 + numbers(rng, d, 20) / 4,
+         *([numbers(rng, d, 20), numbers(rng, d, 70)] if n % 3 else [None, None])],
+        {"eps": 1e-5},
+    ),
+    "layer_norm_mlp": lambda rng, d, n: (
+        norm_linear_ops._layer_norm_mlp,
+        [*numbers(rng, d, 2, n, 3, 20), numbers(rng, d, 70, 20) / 4, numbers(rng, d, 20, 70) / 8,
+         1 + numbers(rng, d, 20) / 4, *([numbers(rng, d, k) for k in (20, 70, 20)] if n % 3
+                                        else [None] * 3)],
         {"eps": 1e-5},
     ),
     "add_rms_norm": lambda rng, d, n: (
@@ -241,9 +255,10 @@ def test_gradients_that_come_together_are_added_in_place(count, shape):
     np.testing.assert_allclose(before, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["gelu_mlp", "layer_norm_linear", "layer_norm_mlp"])
 @pytest.mark.parametrize("wanted", [(0,), (1, 3), (2, 4), (4,), (0, 1, 2)], ids=str)
-def test_gelu_mlp_with_frozen_weights(wanted):
-    op, arrays, static = CASES["gelu_mlp"](np.random.default_rng(0), "float64", 100)
+def test_frozen_weights(name, wanted):
+    op, arrays, static = CASES[name](np.random.default_rng(0), "float64", 100)
 
     def grads():
         tensors = [tt.tensor(a, requires_grad=i in wanted) for i, a in enumerate(arrays)]

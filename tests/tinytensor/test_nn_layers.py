@@ -283,7 +283,7 @@ def test_functional_is_a_list_of_what_there_is():
     F = nn.functional
     assert all(callable(getattr(F, name)) for name in F.__all__)
     ours = {"add_layer_norm", "add_rms_norm", "cached_attention", "fused_linear_cross_entropy",
-            "gelu_mlp", "packed_attention"}  # fmt: skip
+            "gelu_mlp", "layer_norm_linear", "layer_norm_mlp", "packed_attention"}  # fmt: skip
     assert set(F.__all__) - ours <= set(dir(torch.nn.functional))
 
 

@@ -40,16 +40,21 @@ def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.
     def part(s: slice) -> None:
         if wide:
             np.matmul(a, b[:, s], out=out[:, s])
-            return
-        if bias is None:
-            np.matmul(a[s], b, out=out[s])
-        else:  # the product reads what it is added to anyway: the bias costs one write
-            out[s] = bias
-            add_product(a[s], b, out[s])
+        else:
+            product_into(out[s], a[s], b, bias)
 
     with one_blas_thread():
         parallel(part, parts)
     return out
+
+
+def product_into(out: np.ndarray, a: np.ndarray, b: np.ndarray, bias: np.ndarray | None) -> None:
+    """out = a @ b + bias, on this thread"""
+    if bias is None:
+        np.matmul(a, b, out=out)
+    else:  # the product reads what it is added to anyway: the bias costs one write
+        out[...] = bias
+        add_product(a, b, out)
 
 
 def _plain(*arrays: Any) -> bool:

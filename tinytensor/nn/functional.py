@@ -42,6 +42,7 @@ from ..ops.nn import (
     layer_norm, linear, log_softmax, rms_norm, scaled_dot_product_attention, softmax,
 )  # fmt: skip
 from ..ops.norm import batch_norm, group_norm, instance_norm, local_response_norm
+from ..ops.norm_linear import layer_norm_linear, layer_norm_mlp
 from ..ops.pad import pad
 from ..ops.pixels import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from ..ops.pool import (
@@ -91,9 +92,10 @@ __all__ = [
     "dropout2d", "dropout3d", "elu", "embedding", "embedding_bag", "fold",
     "fused_linear_cross_entropy", "gaussian_nll_loss", "gelu", "gelu_mlp", "glu", "group_norm",
     "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss", "huber_loss",
-    "instance_norm", "interpolate", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear",
-    "local_response_norm", "log_softmax", "logsigmoid", "margin_ranking_loss", "max_pool1d",
-    "max_pool2d", "max_pool3d", "max_unpool1d", "max_unpool2d", "max_unpool3d", "mish", "mse_loss",
+    "instance_norm", "interpolate", "kl_div", "l1_loss", "layer_norm", "layer_norm_linear",
+    "layer_norm_mlp", "leaky_relu", "linear", "local_response_norm", "log_softmax", "logsigmoid",
+    "margin_ranking_loss", "max_pool1d", "max_pool2d", "max_pool3d", "max_unpool1d",
+    "max_unpool2d", "max_unpool3d", "mish", "mse_loss",
     "multilabel_soft_margin_loss", "nll_loss", "normalize", "one_hot", "packed_attention", "pad",
     "pairwise_distance", "pixel_shuffle", "pixel_unshuffle", "poisson_nll_loss", "prelu", "relu",
     "relu6", "rms_norm", "scaled_dot_product_attention", "selu", "sigmoid", "silu",

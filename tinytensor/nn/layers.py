@@ -141,6 +141,10 @@ class LayerNorm(Module):
             return F.layer_norm(input, *settings)
         return F.add_layer_norm(input, residual, *settings)
 
+    def is_plain(self) -> bool:
+        """Is calling it F.layer_norm over one dimension and nothing else: no subclass, no hooks?"""
+        return type(self) is LayerNorm and not self._hooks and len(self.normalized_shape) == 1
+
     def extra_repr(self) -> str:
         affine = self.elementwise_affine
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={affine}"

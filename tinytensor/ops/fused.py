@@ -225,16 +225,21 @@ def gelu_mlp(input, fc_weight, fc_bias, proj_weight, proj_bias):
     if op.implementations[namespace_of(input.array).__name__] is op.forward:
         hidden = gelu(linear(input, fc_weight, fc_bias), approximate="tanh")
         return linear(hidden, proj_weight, proj_bias)
-    check_linear("gelu_mlp", input, fc_weight, fc_bias)
-    one_dtype("gelu_mlp", input=input, proj_weight=proj_weight, proj_bias=proj_bias)
+    check_mlp("gelu_mlp", input, fc_weight, fc_bias, proj_weight, proj_bias)
+    return _gelu_mlp(input, fc_weight, proj_weight, fc_bias, proj_bias)
+
+
+def check_mlp(name, input, fc_weight, fc_bias, proj_weight, proj_bias):
+    """Do gelu_mlp's arguments go together?"""
+    check_linear(name, input, fc_weight, fc_bias)
+    one_dtype(name, input=input, proj_weight=proj_weight, proj_bias=proj_bias)
     h, m = fc_weight.array.shape[0], proj_weight.array.shape[0]
-    for name, t, shape in (("proj_weight", proj_weight, (m, h)), ("proj_bias", proj_bias, (m,))):
+    for which, t, shape in (("proj_weight", proj_weight, (m, h)), ("proj_bias", proj_bias, (m,))):
         if t is not None and tuple(t.array.shape) != shape:
             raise ShapeError(
-                f"gelu_mlp: {name} {tuple(t.array.shape)} must be {shape} after fc_weight "
+                f"{name}: {which} {tuple(t.array.shape)} must be {shape} after fc_weight "
                 f"{tuple(fc_weight.array.shape)}"
             )
-    return _gelu_mlp(input, fc_weight, proj_weight, fc_bias, proj_bias)
 
 
 # ------------------------------------------------------------------------------ linear, then loss

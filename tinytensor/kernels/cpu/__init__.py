@@ -10,5 +10,5 @@ same saved values. Anything unusual (float16, odd shapes) goes to the reference 
 
 from . import (
     activations, attention, dropout, elementwise, embedding, linear_cross_entropy, mlp, norm,
-    softmax,
+    norm_linear, softmax,
 )  # fmt: skip

@@ -144,7 +144,7 @@ def _forward(
         keep = work.keep(where, q.dtype)
         for i, (rows, n) in enumerate(work.tiles):
             total, o, top = lse[where][..., rows, :], out[where][..., rows, :], None
-            e = np.matmul(q[..., rows, :], k_T[..., :n], out=kept and kept[i][where])
+            e = np.matmul(q[..., rows, :], k_T[..., :n], out=kept[i][where] if kept else None)
             if not (-SAFE < e.min() and e.max() < SAFE):  # else e^score as it is: no shift
                 e[...] = work.without_hidden(e, rows)
                 top = e.max(axis=-1, keepdims=True)

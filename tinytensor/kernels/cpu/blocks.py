@@ -41,6 +41,12 @@ def by_blocks(function: Callable[..., object], *arrays: np.ndarray, visits: int 
     parallel(block, blocks)
 
 
+def in_pieces(function: Callable[..., object], *arrays: np.ndarray) -> None:
+    """function of each piece of rows that fits the cache, on this thread"""
+    for s in row_blocks(len(arrays[0]), arrays[0].strides[0]):
+        function(*[a[s] for a in arrays])
+
+
 def plain(*arrays: np.ndarray | None) -> bool:
     """Can the kernels take them: float32 or float64, one row after the other, not empty?"""
     for a in arrays:

@@ -6,7 +6,6 @@ only the gradients of the weights need the rows of all threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,29 +13,13 @@ import numpy as np
 from ...op import Saved
 from ...ops import fused
 from ...ops.linalg import as_rows
-from ..blas import add_product
 from ..matvec import FEW
-from ..products import TINY, cut_work, product
+from ..products import TINY, cut_work, product, product_into
 from ..threads import one_blas_thread, parallel
 from .activations import gelu_rows, gelu_slope_rows
-from .blocks import plain, row_blocks
+from .blocks import in_pieces, plain
 
 _mlp, _mlp_rule = fused._gelu_mlp.op.forward, fused._gelu_mlp.op.rules["x"].function
-
-
-def _linear(x: Any, weight: Any, bias: Any, out: Any) -> None:
-    """out = x weight^T + bias"""
-    if bias is None:
-        np.matmul(x, weight.T, out=out)
-    else:
-        out[...] = bias
-        add_product(x, weight.T, out)
-
-
-def _in_pieces(function: Callable[..., None], *arrays: Any) -> None:
-    """function of each piece of rows that fits the cache, on this thread"""
-    for s in row_blocks(len(arrays[0]), arrays[0].strides[0]):
-        function(*[a[s] for a in arrays])
 
 
 @fused._gelu_mlp.kernel("cpu")
@@ -53,9 +36,9 @@ def _(xp: Any, x: Any, fc: Any, proj: Any, fc_bias: Any = None, proj_bias: Any =
         pre, out = np.empty_like(hidden), np.empty((len(rows), len(proj)), x.dtype)
 
         def part(s: slice) -> None:
-            _linear(rows[s], fc, fc_bias, pre[s])
-            _in_pieces(gelu_rows, pre[s], hidden[s])
-            _linear(hidden[s], proj, proj_bias, out[s])
+            product_into(pre[s], rows[s], fc.T, fc_bias)
+            in_pieces(gelu_rows, pre[s], hidden[s])
+            product_into(out[s], hidden[s], proj.T, proj_bias)
 
         with one_blas_thread():
             parallel(part, cut_work(len(rows), work))
@@ -75,7 +58,7 @@ def _(
 
     def by_rows(s: slice) -> None:
         d_hidden = grad[s] @ proj
-        _in_pieces(gelu_slope_rows, d_hidden, pre[s], hidden[s], d_pre[s])
+        in_pieces(gelu_slope_rows, d_hidden, pre[s], hidden[s], d_pre[s])
         if dx is not None:
             np.matmul(d_pre[s], fc, out=dx[s])
 

@@ -85,6 +85,15 @@ def _share(width: int, dtype: Any) -> np.ndarray:
     return np.full((width, 1), 1 / width, dtype)
 
 
+def standardize(x: Any, x_hat: Any, inv_std: Any, eps: float, mean: Any = None) -> None:
+    """x_hat = (x - mean) * inv_std of rows, inv_std = 1 / sqrt(var + eps)"""
+    mean = np.matmul(x, _share(x.shape[1], x.dtype), out=mean)
+    np.subtract(x, mean, x_hat)
+    np.vecdot(x_hat, x_hat, out=inv_std[:, 0])
+    _inverse_root(inv_std, x.shape[1], eps)
+    x_hat *= inv_std
+
+
 def _forward(x: Any, residual: Any, weight: Any, bias: Any, eps: float) -> tuple:
     """out, total = x + residual (x itself if there is none), and total's mean and 1 / std"""
     if x.size == x.shape[-1]:
@@ -94,17 +103,12 @@ def _forward(x: Any, residual: Any, weight: Any, bias: Any, eps: float) -> tuple
     out = np.empty_like(rows)
     total = rows if residual is None else np.empty_like(rows)
     mean, inv_std = np.empty((2, n, 1), x.dtype)
-    share = _share(width, x.dtype)
 
     def block(s: slice) -> None:
-        t, o, inv = total[s], out[s], inv_std[s]
+        t, o = total[s], out[s]
         if other is not None:
             np.add(rows[s], other[s], t)
-        np.matmul(t, share, out=mean[s])
-        np.subtract(t, mean[s], o)
-        np.vecdot(o, o, out=inv[:, 0])
-        _inverse_root(inv, width, eps)
-        o *= inv
+        standardize(t, o, inv_std[s], eps, mean[s])
         if weight is not None:
             o *= weight
         if bias is not None:
