@@ -511,7 +511,8 @@ def _(rng):
     mlp = spread(5, 4, seed=1), spread(4, 5, seed=2)
     yield call(spread(2, 4), spread(2, 4, seed=3), *mlp, spread(4, seed=4), spread(4, seed=5),
                spread(5, seed=6), spread(4, seed=7))  # fmt: skip
-    yield call(spread(1, 2, 4), spread(1, 2, 4, seed=3), *mlp, spread(4, seed=4), eps=0.1)
+    yield call(spread(1, 2, 4), spread(1, 2, 4, seed=3), *mlp, spread(4, seed=4), None, None, None,
+               eps=0.1)  # fmt: skip
     yield call(spread(2, 4), spread(2, 4, seed=3), *mlp, None, None, None, spread(4, seed=7))
 
 

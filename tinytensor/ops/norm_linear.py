@@ -13,6 +13,8 @@ from ..op import op
 from .fused import _add_layer_norm, _gelu_mlp, add_layer_norm, check_mlp, gelu_mlp
 from .nn import _last_dims, _layer_norm, _linear, check_linear, layer_norm, linear
 
+FEW = 16  # rows: tokens that are written
+
 # ------------------------------------------------------------------------------ norm, then linear
 
 
@@ -36,7 +38,7 @@ def _(xp, g, x, weight, norm_weight, norm_bias, bias, eps):
     return dx, of_weight(xp, g, h, weight.dtype), d_norm_weight, d_norm_bias, d_bias
 
 
-def layer_norm_linear(input, norm_weight, norm_bias, weight, bias, eps=1e-5):
+def layer_norm_linear(input, norm_weight, norm_bias, weight, bias=None, eps=1e-5):
     """linear(layer_norm(input, (k,), norm_weight, norm_bias, eps), weight, bias)
 
     input (..., k), norm_weight (k,) or None, norm_bias (k,) or None, weight (m, k), bias (m,) or
@@ -51,11 +53,13 @@ def layer_norm_linear(input, norm_weight, norm_bias, weight, bias, eps=1e-5):
 
 
 def _in_one(op, input, norm_weight, weight):
-    """Has the device a kernel, and does it gain: are there more rows than the layer has outputs?"""
+    """Has the device a kernel, and does it gain: of more rows than the layer has outputs it saves
+    visits, of a few rows the time between ops."""
     kernel = op.implementations[namespace_of(input.array).__name__] is not op.forward
     if not kernel or norm_weight is None or mode.autocast is not None or input.array.ndim == 0:
         return False
-    return input.array.size >= weight.array.size
+    size = input.array.size
+    return size >= weight.array.size or size <= FEW * norm_weight.array.size
 
 
 # ------------------------------------------------------------------------------ sum, norm, MLP, sum

@@ -49,7 +49,7 @@ def _inverse_root(squares: np.ndarray, width: int, eps: float) -> None:
 def _(xp: Any, x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
     if not plain(x, weight, bias):
         return _layer_norm(xp, x, weight, bias, eps=eps)
-    out, _, mean, inv_std = _forward(x, None, weight, bias, eps)
+    out, _, mean, inv_std = layer_norm(x, None, weight, bias, eps)
     return out, Saved(mean=mean, inv_std=inv_std)
 
 
@@ -66,7 +66,7 @@ def _(
 ) -> Any:
     if not plain(x, residual, weight, bias):
         return _add_layer_norm(xp, x, residual, weight, bias, eps=eps)
-    out, total, mean, inv_std = _forward(x, residual, weight, bias, eps)
+    out, total, mean, inv_std = layer_norm(x, residual, weight, bias, eps)
     return out, total, Saved(mean=mean, inv_std=inv_std)
 
 
@@ -94,10 +94,10 @@ def standardize(x: Any, x_hat: Any, inv_std: Any, eps: float, mean: Any = None) 
     x_hat *= inv_std
 
 
-def _forward(x: Any, residual: Any, weight: Any, bias: Any, eps: float) -> tuple:
+def layer_norm(x: Any, residual: Any, weight: Any, bias: Any, eps: float) -> tuple:
     """out, total = x + residual (x itself if there is none), and total's mean and 1 / std"""
     if x.size == x.shape[-1]:
-        return _forward_one(x, residual, weight, bias, eps)
+        return _layer_norm_of_one(x, residual, weight, bias, eps)
     rows, other = _rows(x, residual)
     n, width = rows.shape
     out = np.empty_like(rows)
@@ -119,7 +119,7 @@ def _forward(x: Any, residual: Any, weight: Any, bias: Any, eps: float) -> tuple
     return out.reshape(x.shape), total.reshape(x.shape), mean.reshape(lead), inv_std.reshape(lead)
 
 
-def _forward_one(x: Any, residual: Any, weight: Any, bias: Any, eps: float) -> tuple:
+def _layer_norm_of_one(x: Any, residual: Any, weight: Any, bias: Any, eps: float) -> tuple:
     """The same of a single row, whose time is that of NumPy's calls: a token that is written."""
     total = x if residual is None else x + residual
     row, width = total.reshape(-1), x.shape[-1]

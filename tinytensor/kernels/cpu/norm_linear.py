@@ -8,7 +8,7 @@ The norm's weight w and bias c go into the layer behind it, y = x_hat W'^T + b':
 
 W'' is W' less the mean of each of its rows: then d has no mean that would be to subtract. This
 visits W eight times more and the rows ten times less, so it is for rows that outnumber W's.
-Forward, and backward down to dx, each thread goes through its own rows from end to end.
+Of a few rows, tokens that are written, each op does its part as it would alone. Forward, and backward down to dx, each thread goes through its own rows from end to end.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 
 from ...op import Saved
-from ...ops import norm_linear
+from ...ops import fused, nn, norm_linear
 from ...ops.linalg import as_rows
 from ..blas import add_product
 from ..products import cut_work, product_into
 from ..threads import one_blas_thread, parallel
 from .activations import gelu_rows, gelu_slope_rows
 from .blocks import in_pieces, plain
-from .norm import standardize
+from .norm import layer_norm, standardize
 
+FEW = norm_linear.FEW  # rows: below, weights are better left alone
 _linear, _mlp = norm_linear._layer_norm_linear, norm_linear._layer_norm_mlp
 
 
@@ -92,7 +93,11 @@ def _(
 ) -> Any:  # fmt: skip
     if norm_weight is None or not plain(x, weight, norm_weight, norm_bias, bias):
         return _linear.op.forward(xp, x, weight, norm_weight, norm_bias, bias, eps=eps)
-    layer, rows = _Folded(weight, bias, norm_weight, norm_bias), as_rows(x)
+    rows = as_rows(x)
+    if len(rows) <= FEW:
+        h, *_ = layer_norm(x, None, norm_weight, norm_bias, eps)
+        return nn._linear.on(xp, h, weight, bias)
+    layer = _Folded(weight, bias, norm_weight, norm_bias)
     x_hat, inv_std = np.empty_like(rows), np.empty((len(rows), 1), x.dtype)
     out, shift = np.empty((len(rows), len(weight)), x.dtype), layer.shift()
 
@@ -142,7 +147,13 @@ def _(
     given = (fc, proj, norm_weight, norm_bias, fc_bias, proj_bias)
     if norm_weight is None or not plain(x, residual, *given):
         return _mlp.op.forward(xp, x, residual, *given, eps=eps)
-    layer, rows, other = _Folded(fc, fc_bias, norm_weight, norm_bias), as_rows(x), as_rows(residual)
+    rows, other = as_rows(x), as_rows(residual)
+    if len(rows) <= FEW:
+        h, total, *_ = layer_norm(x, residual, norm_weight, norm_bias, eps)
+        out = fused._gelu_mlp.on(xp, h, fc, proj, fc_bias, proj_bias)
+        out += total
+        return out
+    layer = _Folded(fc, fc_bias, norm_weight, norm_bias)
     x_hat, inv_std = np.empty_like(rows), np.empty((len(rows), 1), x.dtype)
     pre = np.empty((len(rows), len(fc)), x.dtype)
     hidden, out, shift = np.empty_like(pre), np.empty_like(rows), layer.shift()
