@@ -8,7 +8,9 @@ The norm's weight w and bias c go into the layer behind it, y = x_hat W'^T + b':
 
 W'' is W' less the mean of each of its rows: then d has no mean that would be to subtract. This
 visits W eight times more and the rows ten times less, so it is for rows that outnumber W's.
-Of a few rows, tokens that are written, each op does its part as it would alone. Forward, and backward down to dx, each thread goes through its own rows from end to end.
+Forward, and backward down to dx, each thread goes through its own rows from end to end.
+
+Of a few rows, tokens that are written, W is left as it is: only the time between ops is saved.
 """
 
 from __future__ import annotations
