@@ -57,6 +57,14 @@ def product_into(out: np.ndarray, a: np.ndarray, b: np.ndarray, bias: np.ndarray
         add_product(a, b, out)
 
 
+def weight_gradient_into(dw: Any, db: Any, dy: np.ndarray, x: np.ndarray) -> None:
+    """dw = dy^T x and db = the column sums of dy, unless they are None, on this thread"""
+    if dw is not None:
+        np.matmul(dy.T, x, out=dw)
+    if db is not None:
+        np.matmul(np.ones(len(dy), dy.dtype), dy, out=db)
+
+
 def _plain(*arrays: Any) -> bool:
     for a in arrays:
         if a is not None and not (a.dtype.char in "fd" and a.size):
@@ -103,7 +111,6 @@ def _backward(xp: Any, g: Any, x: Any, weight: Any, bias: bool = False) -> tuple
     rows, inputs = as_rows(g), as_rows(x)
     dx, dw = np.empty_like(inputs), np.empty_like(weight)
     db = np.empty(len(weight), g.dtype) if bias else None
-    ones = np.ones(len(rows), g.dtype)
     parts = [("x", s) for s in cut_work(len(rows), dx.size * len(weight))]
     parts += [("weight", s) for s in cut_work(len(weight), dx.size * len(weight))]
 
@@ -112,9 +119,7 @@ def _backward(xp: Any, g: Any, x: Any, weight: Any, bias: bool = False) -> tuple
         if name == "x":
             np.matmul(rows[s], weight, out=dx[s])
         else:
-            np.matmul(rows[:, s].T, inputs, out=dw[s])
-            if db is not None:
-                np.matmul(ones, rows[:, s], out=db[s])
+            weight_gradient_into(dw[s], None if db is None else db[s], rows[:, s], inputs)
 
     with one_blas_thread():
         parallel(part, parts)

@@ -14,7 +14,7 @@ from ...op import Saved
 from ...ops import fused
 from ...ops.linalg import as_rows
 from ..matvec import FEW
-from ..products import TINY, cut_work, product, product_into
+from ..products import TINY, cut_work, product, product_into, weight_gradient_into
 from ..threads import one_blas_thread, parallel
 from .activations import gelu_rows, gelu_slope_rows
 from .blocks import in_pieces, plain
@@ -66,14 +66,11 @@ def _(
         np.empty_like(a) if need else None
         for a, need in zip((fc, proj, fc_bias, proj_bias), of_weights)
     )
-    ones = np.ones(len(rows), x.dtype)
 
     def by_columns(which: tuple) -> None:
         s, of_out, inputs, dw, db = which
-        if dw is not None:
-            np.matmul(of_out[:, s].T, inputs, out=dw[s])
-        if db is not None:
-            np.matmul(ones, of_out[:, s], out=db[s])
+        part_w, part_b = (None if d is None else d[s] for d in (dw, db))
+        weight_gradient_into(part_w, part_b, of_out[:, s], inputs)
 
     sums = ((d_pre, rows, d_fc, biases[0]), (grad, hidden, d_proj, biases[1]))
     with one_blas_thread():

@@ -23,7 +23,7 @@ from ...op import Saved
 from ...ops import fused, nn, norm_linear
 from ...ops.linalg import as_rows
 from ..blas import add_product
-from ..products import cut_work, product_into
+from ..products import cut_work, product_into, weight_gradient_into
 from ..threads import one_blas_thread, parallel
 from .activations import gelu_rows, gelu_slope_rows
 from .blocks import in_pieces, plain
@@ -64,9 +64,8 @@ class _Folded:
     def differentiate(self, part: tuple[int, slice], dy: np.ndarray, x_hat: np.ndarray) -> None:
         """dW[s] and db[s], and part i of dw;  part: i, s"""
         i, s = part
-        dw, db, own = self.d_weight[s], self.d_bias[s], dy[:, s]
-        np.matmul(own.T, x_hat, out=dw)
-        np.matmul(np.ones(len(own), own.dtype), own, out=db)
+        dw, db = self.d_weight[s], self.d_bias[s]
+        weight_gradient_into(dw, db, dy[:, s], x_hat)
         np.einsum("ij,ij->j", dw, self.weight[s], out=self.sums[i])
         dw *= self.norm_weight
         if self.norm_bias is not None:
@@ -203,9 +202,8 @@ def _(
         if isinstance(which, tuple):
             layer.differentiate(which, d_pre, x_hat)
             return
-        np.matmul(dy[:, which].T, hidden, out=d_proj[which])
-        if d_proj_bias is not None:
-            np.matmul(np.ones(len(dy), dy.dtype), dy[:, which], out=d_proj_bias[which])
+        db = None if d_proj_bias is None else d_proj_bias[which]
+        weight_gradient_into(d_proj[which], db, dy[:, which], hidden)
 
     work = x.size * len(fc)
     of_fc = list(enumerate(cut_work(len(fc), work)))
