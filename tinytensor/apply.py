@@ -158,12 +158,19 @@ def _share(t: Any, source: Any, out: Any, array: Any) -> None:
     """Make t a view of `source`, if their memory is one."""
     base = out.base
     if isinstance(source, Variable) and (
-        out is array or base is array or (base is not None and base is array.base)
+        out is array
+        or base is array
+        or (base is not None and base is array.base and _overlap(out, array))
     ):
         t._version = source._version
         if mode.enabled or not source.requires_grad:  # a view taken under no_grad stays outside
             base = source if source._base is None else source._base[0]
             t._base = (base, t._version[0])
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    """Of two arrays in one memory: parameters that an optimizer has moved together do not."""
+    return type(a) is not ndarray or np.may_share_memory(a, b)
 
 
 def _run_elsewhere(op: Any, args: tuple, arrays: list, static: dict) -> tuple[Any, Any]:

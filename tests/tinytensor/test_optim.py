@@ -12,7 +12,7 @@ import torch
 
 import tinytensor as tt
 from tinytensor import nn, optim
-from tinytensor.optim import optimizer as base
+from tinytensor.optim import layout
 
 STEPS = 50
 
@@ -100,18 +100,86 @@ def test_trajectory(name, options):
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)
-def test_blocks_change_nothing(name, monkeypatch):
+def test_layout_changes_nothing(name, monkeypatch):
+    shapes = [(6, 5), (40,), (3,), (2, 2), (), (0, 3)]
     results = []
-    for block in (7, 1 << 16):
-        monkeypatch.setattr(base, "BLOCK", block)
-        ours, _ = start(np.float32, [(6, 5), (40,)])
+    for block, joined, small in ((7, 0, 0), (1 << 18, 0, 0), (7, 35, 32), (1 << 18, 1 << 17, 99)):
+        for constant, value in (("BLOCK", block), ("JOINED", joined), ("SMALL", small)):
+            monkeypatch.setattr(layout, constant, value)
+        ours, _ = start(np.float32, shapes)
         a = getattr(optim, name)(ours, lr=0.01)
-        for grads in gradients(steps=5, shapes=[(6, 5), (40,)]):
+        for grads in gradients(steps=5, shapes=shapes):
             give(ours, grads, tt.tensor, np.float32)
             a.step()
         results.append(ours)
-    for p, q in zip(*results):
-        assert np.array_equal(p.array, q.array)
+    for other in results[1:]:
+        for p, q in zip(results[0], other):
+            assert np.array_equal(p.array, q.array)
+
+
+def step(optimizer):
+    for p in optimizer.param_groups[0]["params"]:
+        p.grad = tt.ones_like(p)
+    optimizer.step()
+
+
+def together(*params):
+    return len({id(p.array.base) for p in params}) == 1 and params[0].array.base is not None
+
+
+def test_small_parameters_and_their_moments_become_neighbours():
+    params, _ = start(np.float32)
+    optimizer = optim.AdamW(params)
+    step(optimizer)
+    assert together(*params)
+    assert together(*(optimizer.state[p]["exp_avg"] for p in params))
+    arrays = [p.array for p in params]
+    step(optimizer)
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # moments of their own
+    step(optimizer)
+    assert together(*(optimizer.state[p]["exp_avg"] for p in params))
+    assert all(p.array is a for p, a in zip(params, arrays))
+
+
+def test_an_array_that_somebody_holds_stays():
+    params, _ = start(np.float64)
+    held, rows = params[0].detach().numpy(), params[3].detach()[0]
+    values = [p.detach().numpy().copy() for p in params]
+    optimizer = optim.SGD(params, lr=1.0)
+    for _ in range(2):
+        step(optimizer)
+    np.testing.assert_allclose(held, values[0] - 2)
+    np.testing.assert_allclose(rows.numpy(), values[3][0] - 2)
+    for p, value in zip(params, values):
+        np.testing.assert_allclose(p.detach().numpy(), value - 2)
+
+
+def test_an_array_that_is_replaced_is_found():
+    params, _ = start(np.float64)
+    optimizer = optim.SGD(params, lr=1.0)
+    step(optimizer)
+    new = tt.zeros(3, 4, dtype=tt.float64)
+    params[0].data = new
+    step(optimizer)
+    assert np.array_equal(new.numpy(), np.full((3, 4), -1.0))
+
+
+def test_neighbours_are_no_views_of_each_other():
+    @tt.op
+    def second(xp, x, y):
+        return y
+
+    second.rule("x", lambda xp, g, x_shape, x_dtype: xp.zeros(x_shape, x_dtype))
+    second.rule("y", lambda g: g)
+    p, q = nn.Parameter(tt.ones(2)), nn.Parameter(tt.zeros(2))
+    step(optim.SGD([p, q], lr=1.0))
+    assert together(p, q)
+    q.grad = None
+    loss = second(p, q).square().sum()
+    with tt.no_grad():
+        p += 5
+    loss.backward()  # which q alone would have to be overwritten to stop
+    assert np.array_equal(q.grad.numpy(), [-2, -2])
 
 
 def test_memory_that_is_not_contiguous():

@@ -43,9 +43,11 @@ def _serve(queue: SimpleQueue) -> None:
         try:
             for block in blocks:
                 function(block)
-            done.put(None)
+            answer = None
         except BaseException as error:
-            done.put(error)
+            answer = error
+        function = blocks = block = None  # their arrays are not to be kept until the next phase
+        done.put(answer)
 
 
 _pool = _Pool()

@@ -7,16 +7,14 @@ A subclass says what one step does to one array:
     update(xp, x, g, s, a, b)  x, in place, from its gradient g; s holds the group's settings, the
                                state's arrays and begin's numbers; a and b are scratch like x
 
-Updates are elementwise. So on the CPU large arrays pass through in blocks that stay in the cache
-for all operations of the formula, on all threads, and small ones, such as biases, are put together
-to one; the scratch of each thread is one block.
+Updates are elementwise: on the CPU they go over memory by the blocks of layout.py, on all threads.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from threading import get_ident
 from typing import Any
@@ -31,10 +29,8 @@ from ..kernels import blas
 from ..kernels.threads import parallel
 from ..nn.module import clear_grads
 from ..tensor import Tensor
+from .layout import Block, Layout
 
-BLOCK = 1 << 18  # elements; of 2^16 a step of GPT-2 took half as long again: threads that call
-# NumPy for little work wait for each other at the interpreter's lock
-SMALL = 1 << 12  # elements; below, calling NumPy takes longer than NumPy's work
 NOT_NEGATIVE = ("lr", "eps", "weight_decay", "momentum", "alpha")
 
 
@@ -62,6 +58,7 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self.state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
         self._scratch: dict[Any, Any] = {}
+        self._layouts: dict[Tensor, Layout] = {}
         groups = list(params)
         if not groups:
             raise ArgumentError("the optimizer got no parameters: is the model empty or used up?")
@@ -153,54 +150,58 @@ class Optimizer:
         return params
 
     def _one_by_one(self, params: list[Tensor], group: dict[str, Any]) -> None:
-        pieces: list[tuple] = []
         for p in params:
+            if isinstance(p.array, backend.ndarray):
+                continue
             with backend.using(p.array):
                 xp, state = backend.namespace_of(p.array), self.state[p]
                 g = p.grad.array
                 numbers = self.begin(state, p, group)
-                moments = {k: v.array for k, v in state.items() if isinstance(v, Variable)}
-                if xp is np:
-                    blocks = _blocks(p.array, g, moments)
-                    pieces += [(numbers, *block) for block in blocks]
-                else:
-                    if self.grad_scale is not None:  # stays on the device: nobody waits for it
-                        scale = backend.to_device(self.grad_scale.array, backend.device_of(g))
-                        g = g / scale.astype(g.dtype)
-                    s = {**group, **numbers, **moments, "factor": 1.0}
-                    self.update(xp, p.array, g, s, *self._scratch_like(xp, p.array))
-        if pieces:
-            factor = 1.0 if self.grad_scale is None else 1 / self.grad_scale.item()
-            group = {**group, "factor": factor}
-            parallel(lambda job: self._update_together(group, job), _jobs(pieces))
+                if self.grad_scale is not None:  # stays on the device: nobody waits for it
+                    scale = backend.to_device(self.grad_scale.array, backend.device_of(g))
+                    g = g / scale.astype(g.dtype)
+                moments = {name: t.array for name, t in _moments(state).items()}
+                s = {**group, **numbers, **moments, "factor": 1.0}
+                self.update(xp, p.array, g, s, *self._scratch_like(xp, p.array)[:2])
+        on_cpu = [p for p in params if isinstance(p.array, backend.ndarray)]
+        if on_cpu:
+            self._by_blocks(on_cpu, group)
 
-    def _update_together(self, group: dict[str, Any], pieces: list[tuple]) -> None:
-        """One update of pieces that share their numbers, put together if they are several."""
-        numbers, x, g, moments = pieces[0]
-        if len(pieces) > 1:
-            x, g = (np.concatenate([piece[i] for piece in pieces], axis=None) for i in (1, 2))
-            moments = {
-                name: np.concatenate([piece[3][name] for piece in pieces], axis=None)
-                for name in moments
-            }
-        if group["factor"] != 1 and not self.takes_factor:
-            g = g * group["factor"]
-        self.update(np, x, g, {**group, **numbers, **moments}, *self._scratch_like(np, x))
-        if len(pieces) > 1:
-            start = 0
-            for _, own, _, kept in pieces:
-                part = slice(start, start := start + own.size)
-                own[...] = x[part].reshape(own.shape)
-                for name, moment in kept.items():
-                    moment[...] = moments[name][part].reshape(own.shape)
+    def _by_blocks(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        """Those on the CPU, on all threads."""
+        numbers = [self.begin(self.state[p], p, group) for p in params]
+        states = [_moments(self.state[p]) for p in params]
+        layout = self._layouts.pop(params[0], None)
+        if layout is None or not layout.fits(params, states):
+            layout = None  # before the new one asks who holds an array
+            layout = Layout(params, states)
+        self._layouts[params[0]] = layout
+        grads = [np.asarray(p.grad.array, order="C") for p in params]
+        factor = 1.0 if self.grad_scale is None else 1 / self.grad_scale.item()
+        group = {**group, "factor": factor}
 
-    def _scratch_like(self, xp: Any, x: Any) -> tuple[Any, Any]:
-        """Two arrays like x, over memory that every update on this thread uses again."""
+        def update(block: Block) -> None:
+            own = numbers[block.of[0]]
+            if any(numbers[i] != own for i in block.of):  # some of them have missed steps
+                for i in block.of:
+                    state = {name: t.array for name, t in states[i].items()}
+                    update(Block([i], None, params[i].array, state))
+                return
+            *scratch, room = self._scratch_like(np, block.x)
+            g = block.gradient(grads, room)
+            if factor != 1 and not self.takes_factor:
+                g = np.multiply(g, factor, out=room)
+            self.update(np, block.x, g, {**group, **own, **block.state}, *scratch)
+
+        parallel(update, layout.blocks)
+
+    def _scratch_like(self, xp: Any, x: Any) -> list[Any]:
+        """Three arrays like x, over memory that every update on this thread uses again."""
         key = (x.dtype, backend.device_of(x), get_ident())
         memory = self._scratch.get(key)
         if memory is None or memory.shape[1] < x.size:
-            memory = self._scratch[key] = xp.empty((2, x.size), x.dtype)
-        return memory[0, : x.size].reshape(x.shape), memory[1, : x.size].reshape(x.shape)
+            memory = self._scratch[key] = xp.empty((3, x.size), x.dtype)
+        return [row[: x.size].reshape(x.shape) for row in memory]
 
     # -------------------------------------------------------------------------- saving, loading
 
@@ -273,6 +274,10 @@ class Optimizer:
         return "\n".join([f"{type(self).__name__} (", *lines, ")"])
 
 
+def _moments(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: v for name, v in state.items() if isinstance(v, Variable)}
+
+
 def _number(x: Any) -> Any:
     return x.item() if isinstance(x, Tensor) else x
 
@@ -302,34 +307,3 @@ def descent(xp: Any, x: Any, g: Any, s: dict[str, Any], out: Any) -> Any:
         xp.multiply(x, s["weight_decay"], out=out)
         return xp.subtract(out, g, out=out) if s["maximize"] else xp.add(out, g, out=out)
     return xp.negative(g, out=out) if s["maximize"] else g
-
-
-def _jobs(pieces: list[tuple]) -> list[list[tuple]]:
-    """Large pieces by themselves; small ones, of one kind and with the same numbers, together."""
-    jobs: list[list[tuple]] = []
-    open_jobs: dict[tuple, tuple[list, int]] = {}  # by kind, the job that takes more, and its size
-    for piece in pieces:
-        numbers, x, _, moments = piece
-        if x.size > SMALL or not x.size:
-            jobs.append([piece])
-            continue
-        kind = (x.dtype, *moments)
-        job, size = open_jobs.get(kind, ([], 0))
-        if not job or job[0][0] != numbers or size > BLOCK:
-            job, size = [], 0
-            jobs.append(job)
-        job.append(piece)
-        open_jobs[kind] = job, size + x.size
-    return sorted(jobs, key=lambda job: -job[0][1].size)  # threads take them in turn
-
-
-def _blocks(x: Any, g: Any, moments: dict[str, Any]) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
-    """(x, g, moments), block by block of their flat memory."""
-    arrays = [x, g, *moments.values()]
-    if x.size <= BLOCK or not all(a.flags.c_contiguous for a in arrays):
-        yield x, g, moments
-        return
-    flat = [a.reshape(-1) for a in arrays]
-    for i in range(0, x.size, BLOCK):
-        part = [a[i : i + BLOCK] for a in flat]
-        yield part[0], part[1], dict(zip(moments, part[2:]))
