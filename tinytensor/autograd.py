@@ -101,6 +101,10 @@ def _walk(
             follow(r)
         if node in ours and r.ndim:
             late.add_into(pending[node], r)
+        elif fresh and r.ndim and r.dtype == pending[node].dtype:
+            late.add_into(r, pending[node])
+            pending[node] = r
+            ours.add(node)
         else:
             total = pending[node] + r
             pending[node] = np.asarray(total) if isinstance(total, np.generic) else total

@@ -73,15 +73,16 @@ def gelu_rows(x: np.ndarray, out: np.ndarray) -> None:
 
 
 def gelu_slope_rows(g: np.ndarray, x: np.ndarray, out: np.ndarray, dx: np.ndarray) -> None:
-    """dx = g * gelu'(x);  gelu' = s + (x - out) s 2u'"""
-    s = np.multiply(x, x)
-    tiny = not s.min() > 1e-30
-    np.multiply(s, 3 * 0.044715 * _C, dx)
+    """dx = g * gelu'(x);  gelu' = s (1 + (x - out) 2u')"""
+    np.multiply(x, x, dx)
+    tiny = not dx.min() > 1e-30
+    dx *= 3 * 0.044715 * _C
     dx += _C  # 2u'
+    s = x - out
+    dx *= s
+    dx += 1
     _sigmoid_again(x, out, tiny, s)
     dx *= s
-    dx *= x - out
-    dx += s
     dx *= g
 
 
