@@ -21,7 +21,8 @@ backward (tt.tape_memory lists it), in numbers per token:
 With --checkpoint-activations a block keeps C, its input, and the rest of one block at a time.
 
 A step needs room of its own: two more copies of the logits for the loss, or on the CPU those of
-some rows at a time; and 13 C for a block's backward, 7 C with ReLU.
+some rows at a time; 13 C for a block's backward, 7 C with ReLU; and on the CPU three blocks of
+weights for each of the optimizer's threads.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import Any
 import tinytensor as tt
 from tinytensor import nn
 from tinytensor.kernels.cpu.linear_cross_entropy import ROOM
+from tinytensor.optim.layout import largest_block
 
 from .config import Config
 from .models import build_model
@@ -180,7 +182,15 @@ class Cost:
             8 * self.trained,  # a checkpoint being written
         )
         fixed = self.fixed
-        return sum(fixed.values()) - fixed["gradients"] + max(moments)
+        return sum(fixed.values()) - fixed["gradients"] + self.scratch + max(moments)
+
+    @property
+    def scratch(self) -> int:
+        """Bytes that the optimizer's threads compute in."""
+        if self.device != "cpu":
+            return 0
+        block = largest_block([size for _, size, trained in self.shapes if trained])
+        return 3 * FLOAT * block * tt.get_num_threads()
 
     def largest_batch(self, available: int) -> int:
         """The most sequences at a time for which there is room; 0 if there is none."""

@@ -1,10 +1,12 @@
 """Optimizers: trajectories against torch.optim, groups, state, mistakes."""
 
 import copy
+import gc
 import itertools
 import json
 import math
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -139,6 +141,20 @@ def test_small_parameters_and_their_moments_become_neighbours():
     step(optimizer)
     assert together(*(optimizer.state[p]["exp_avg"] for p in params))
     assert all(p.array is a for p, a in zip(params, arrays))
+
+
+def test_a_step_keeps_no_gradient():
+    params, _ = start(np.float32)
+    optimizer = optim.AdamW(params)
+    gc.collect()
+    gc.disable()  # which would free what only a cycle of references keeps
+    try:
+        step(optimizer)
+        gone = weakref.ref(params[0].grad.array)
+        optimizer.zero_grad()
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_an_array_that_somebody_holds_stays():

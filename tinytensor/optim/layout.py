@@ -57,6 +57,24 @@ class Layout:
         arrays = _arrays(params, states)
         return len(arrays) == len(self.arrays) and all(map(operator.is_, arrays, self.arrays))
 
+    def alike(
+        self, numbers: Sequence[Any], params: Sequence[Variable], states: Sequence[State]
+    ) -> list[Block]:
+        """The blocks; where numbers differ, some have missed steps, their parameters' own."""
+        blocks: list[Block] = []
+        for block in self.blocks:
+            if all(numbers[i] == numbers[block.of[0]] for i in block.of):
+                blocks.append(block)
+            else:
+                blocks += [b for i in block.of for b in _cut(i, params[i], states[i])]
+        return blocks
+
+
+def largest_block(sizes: Sequence[int]) -> int:
+    """Numbers in the largest block of parameters of these sizes: a thread's scratch is like it."""
+    joined = min(sum(n for n in sizes if n <= SMALL), JOINED)
+    return max([joined, *(min(n, BLOCK) for n in sizes)])
+
 
 def _arrays(params: Sequence[Variable], states: Sequence[State]) -> list[np.ndarray]:
     return [t.array for p, state in zip(params, states) for t in (p, *state.values())]

@@ -135,12 +135,16 @@ class Optimizer:
         return loss
 
     def step_group(self, group: dict[str, Any]) -> None:
-        """One group: what a kernel takes of it all at once, the rest parameter by parameter."""
+        """One group: what a kernel takes of it all at once, the CPU's by blocks, then the rest."""
         where = user_line()
         params = [p for p in group["params"] if p.grad is not None]
         left = self.together(params, group)
         if left and not (self.found_inf is not None and self.found_inf.item() != 0):
-            self._one_by_one(left, {**group, "lr": _number(group.get("lr"))})
+            group = {**group, "lr": _number(group.get("lr"))}
+            on_cpu = [p for p in left if isinstance(p.array, backend.ndarray)]
+            if on_cpu:
+                self._by_blocks(on_cpu, group)
+            self._one_by_one([p for p in left if not isinstance(p.array, backend.ndarray)], group)
         for p in params:
             p._version[0] += 1
             p._version[1] = where
@@ -148,24 +152,6 @@ class Optimizer:
     def together(self, params: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         """A place to update many parameters at once; returns those that are left."""
         return params
-
-    def _one_by_one(self, params: list[Tensor], group: dict[str, Any]) -> None:
-        for p in params:
-            if isinstance(p.array, backend.ndarray):
-                continue
-            with backend.using(p.array):
-                xp, state = backend.namespace_of(p.array), self.state[p]
-                g = p.grad.array
-                numbers = self.begin(state, p, group)
-                if self.grad_scale is not None:  # stays on the device: nobody waits for it
-                    scale = backend.to_device(self.grad_scale.array, backend.device_of(g))
-                    g = g / scale.astype(g.dtype)
-                moments = {name: t.array for name, t in _moments(state).items()}
-                s = {**group, **numbers, **moments, "factor": 1.0}
-                self.update(xp, p.array, g, s, *self._scratch_like(xp, p.array)[:2])
-        on_cpu = [p for p in params if isinstance(p.array, backend.ndarray)]
-        if on_cpu:
-            self._by_blocks(on_cpu, group)
 
     def _by_blocks(self, params: list[Tensor], group: dict[str, Any]) -> None:
         """Those on the CPU, on all threads."""
@@ -181,26 +167,35 @@ class Optimizer:
         group = {**group, "factor": factor}
 
         def update(block: Block) -> None:
-            own = numbers[block.of[0]]
-            if any(numbers[i] != own for i in block.of):  # some of them have missed steps
-                for i in block.of:
-                    state = {name: t.array for name, t in states[i].items()}
-                    update(Block([i], None, params[i].array, state))
-                return
-            *scratch, room = self._scratch_like(np, block.x)
+            *scratch, room = self._scratch_like(np, block.x, 3)
             g = block.gradient(grads, room)
             if factor != 1 and not self.takes_factor:
                 g = np.multiply(g, factor, out=room)
+            own = numbers[block.of[0]]
             self.update(np, block.x, g, {**group, **own, **block.state}, *scratch)
 
-        parallel(update, layout.blocks)
+        parallel(update, layout.alike(numbers, params, states))
 
-    def _scratch_like(self, xp: Any, x: Any) -> list[Any]:
-        """Three arrays like x, over memory that every update on this thread uses again."""
+    def _one_by_one(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        """Those on a GPU."""
+        for p in params:
+            with backend.using(p.array):
+                xp, state = backend.namespace_of(p.array), self.state[p]
+                g = p.grad.array
+                numbers = self.begin(state, p, group)
+                if self.grad_scale is not None:  # stays on the device: nobody waits for it
+                    scale = backend.to_device(self.grad_scale.array, backend.device_of(g))
+                    g = g / scale.astype(g.dtype)
+                moments = {name: t.array for name, t in _moments(state).items()}
+                s = {**group, **numbers, **moments, "factor": 1.0}
+                self.update(xp, p.array, g, s, *self._scratch_like(xp, p.array, 2))
+
+    def _scratch_like(self, xp: Any, x: Any, count: int) -> list[Any]:
+        """So many arrays like x, over memory that every update on this thread uses again."""
         key = (x.dtype, backend.device_of(x), get_ident())
         memory = self._scratch.get(key)
         if memory is None or memory.shape[1] < x.size:
-            memory = self._scratch[key] = xp.empty((3, x.size), x.dtype)
+            memory = self._scratch[key] = xp.empty((count, x.size), x.dtype)
         return [row[: x.size].reshape(x.shape) for row in memory]
 
     # -------------------------------------------------------------------------- saving, loading
