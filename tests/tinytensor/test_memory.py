@@ -4,6 +4,7 @@ import numpy as np
 
 import tinytensor as tt
 from tinytensor import nn
+from tinytensor.kernels.memory import keep_freed_memory, resident
 from tinytensor.nn import functional as F
 
 
@@ -49,5 +50,6 @@ def test_summary_and_release():
     lines = tt.memory_summary().splitlines()
     assert [line.split()[0] for line in lines] == list(tt.memory_stats())
     del big
-    tt.release_memory()
-    assert tt.memory_stats()["free"] < 2**28
+    before, _ = resident()
+    tt.release_memory()  # "free" counts holes in the heap as well, whose pages are gone
+    assert not keep_freed_memory() or before - resident()[0] > 10_000_000
