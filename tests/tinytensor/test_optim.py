@@ -180,6 +180,28 @@ def test_an_array_that_is_replaced_is_found():
     assert np.array_equal(new.numpy(), np.full((3, 4), -1.0))
 
 
+@pytest.mark.parametrize("kind", ["bytes", "buffer", "transposed", "strided"])
+def test_parts_of_somebody_elses_memory(kind):
+    whole = np.arange(24, dtype=np.float32) - 11
+    if kind == "bytes":
+        held = whole.view(np.uint8).copy()
+        parts = [held[i : i + 48].view(np.float32) for i in (0, 48)]
+    elif kind == "buffer":
+        held = bytearray(whole.tobytes())
+        parts = [np.frombuffer(held, np.float32, 12, i) for i in (0, 48)]
+    elif kind == "transposed":
+        parts = [whole[i : i + 12].reshape(3, 4).T for i in (0, 12)]
+    else:
+        parts = [whole[::2][i : i + 6] for i in (0, 6)]
+    expected = [part - np.arange(part.size).reshape(part.shape) for part in parts]
+    params = [nn.Parameter(tt.from_numpy(part)) for part in parts]
+    for p in params:
+        p.grad = tt.tensor(np.arange(p.numel(), dtype=np.float32).reshape(p.shape))
+    optim.SGD(params, lr=1.0).step()
+    for part, new in zip(parts, expected):
+        np.testing.assert_array_equal(part, new)
+
+
 def test_neighbours_are_no_views_of_each_other():
     @tt.op
     def second(xp, x, y):

@@ -126,7 +126,11 @@ def _side_by_side(tensors: Sequence[Variable]) -> Any:
 def _neighbours(arrays: list[np.ndarray]) -> np.ndarray | None:
     """What they are the parts of, if each begins where the one before it ends."""
     whole = arrays[0].base
-    if whole is None or whole.ndim != 1 or any(a.base is not whole for a in arrays):
+    if not isinstance(whole, np.ndarray) or whole.ndim != 1 or not whole.flags.c_contiguous:
+        return None  # somebody's buffer, or a part of a larger array
+    if any(
+        a.base is not whole or a.dtype != whole.dtype or not a.flags.c_contiguous for a in arrays
+    ):
         return None
     starts = [a.__array_interface__["data"][0] for a in (*arrays, whole)]
     for a, b, a_start in zip(arrays, starts[1:-1], starts):
